@@ -1,0 +1,259 @@
+//! From the desired state to the tables that frames are judged by.
+//!
+//! A [`Compiler`] makes one [`Snapshot`] after another and remembers what it made them of: a Service
+//! is compiled again only if something that it follows from was replaced. Objects are shared between
+//! states, so that "replaced" means another [`Arc`]. What is left to do for every snapshot is to put
+//! the parts together, which is copying.
+//!
+//! Numbers that outlive a snapshot (ports, routers, bridges, labels of frontends, counters of
+//! backends) are given out by the compiler too, and stay with what they were given to.
+
+mod addresses;
+pub mod balancing;
+mod categories;
+mod changes;
+mod fabric;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod host_ports;
+mod ids;
+mod loads;
+mod merge;
+mod names;
+mod plan;
+mod policy;
+mod routes;
+mod service;
+mod services;
+mod topology;
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use ipnet::IpNet;
+use kswitch_tables::{Generation, Prefix, Protocol, RouterId, Snapshot};
+
+pub use balancing::Balancing;
+pub use names::{FrontendName, Names};
+pub use plan::{Plan, PlannedGateway, PlannedPort, PortKind};
+pub use policy::{PolicyNames, PolicyObject};
+
+use crate::endpoints::{NodeIndex, Places, key};
+use crate::{Cluster, Observed};
+use fabric::Fabrics;
+use host_ports::HostPort;
+use ids::Ids;
+use merge::Merged;
+use service::Part;
+use services::{Labels, Services, State};
+
+/// The hash map of everything here. Keys come from the configuration, so that the hash is fixed and
+/// a compilation can be repeated.
+pub(crate) type Map<K, V> = hashbrown::HashMap<K, V, ahash::RandomState>;
+
+/// A state, compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The tables.
+    pub snapshot: Snapshot,
+    /// What must be attached.
+    pub plan: Arc<Plan>,
+    /// What the numbers in the tables are called.
+    pub names: Names,
+    /// The health checks that nodes answer.
+    pub health_checks: Vec<HealthCheck>,
+}
+
+/// A health check that every node answers for a Service.
+///
+/// Source: `ServiceSpec.healthCheckNodePort`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// The port of the nodes, host order.
+    pub port: u16,
+    /// Ready endpoints on each node that has any, by name of the node.
+    pub ready: Vec<(String, usize)>,
+}
+
+/// Nodes by number.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// The router of each node of the cluster, in order.
+    routers: Vec<RouterId>,
+    places: Places,
+}
+
+impl Layout {
+    fn router(&self, node: NodeIndex) -> Option<RouterId> {
+        self.routers.get(node as usize).copied()
+    }
+}
+
+/// Namespace and name of a pod, a port of its node, and the protocol.
+type HostPortKey = (String, String, u16, Protocol);
+
+/// Makes snapshots of one lab.
+#[derive(Debug)]
+pub struct Compiler {
+    seed: u64,
+    node_ids: Ids<String>,
+    layout: Arc<Layout>,
+    fabrics: Fabrics,
+    services: Services,
+    policies: policy::Engine,
+    host_labels: Map<HostPortKey, u32>,
+    labels: Labels,
+    previous: Option<(Arc<Cluster>, Observed)>,
+}
+
+impl Compiler {
+    /// A compiler that has made nothing yet; tables hash by `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            node_ids: Ids::default(),
+            layout: Arc::default(),
+            fabrics: Fabrics::default(),
+            services: Services::default(),
+            policies: policy::Engine::new(seed),
+            host_labels: Map::default(),
+            labels: Labels::default(),
+            previous: None,
+        }
+    }
+
+    /// The tables of a state.
+    ///
+    /// **Cost**: proportional to what differs from the state before, plus a copy of the tables.
+    pub fn compile(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        observed: &Observed,
+        generation: Generation,
+    ) -> Compiled {
+        let previous = self.previous.take();
+        let previous = previous.as_ref().map(|(cluster, observed)| (&**cluster, observed));
+        self.lay_out(cluster, previous.map(|(cluster, _)| cluster));
+        let layout = Arc::clone(&self.layout);
+
+        let state = State { cluster, observed, layout: &layout, seed: self.seed };
+        self.services.update(state, previous, &mut self.labels);
+        let parts = Arc::clone(self.services.parts());
+        let entries = fabric::entries(&parts, cluster, observed, &layout);
+        let before = previous.map(|(cluster, _)| cluster);
+        let fabric = self.fabrics.update(cluster, before, &layout, entries, self.seed);
+
+        let (policies, policy_names) = self.policies.update(cluster, before);
+
+        let mut merged = Merged::with_room_for(&parts, self.seed);
+        for part in &*parts {
+            merged.add(part);
+        }
+        let all = host_ports::all(cluster, &layout);
+        let host_ports =
+            serve_host_ports(&mut merged, &all, &mut self.host_labels, &mut self.labels);
+        let health_checks = health_checks(cluster, &parts);
+        let names = Names {
+            ports: Arc::clone(&fabric.ports),
+            routers: Arc::clone(&fabric.routers),
+            cluster: Arc::clone(cluster),
+            parts,
+            host_ports,
+            policies: policy_names,
+            by_label: OnceLock::new(),
+        };
+
+        let settings = &cluster.settings.cluster;
+        let Merged { frontends, backends, source_ranges } = merged;
+        let snapshot = Snapshot {
+            generation,
+            topology: Arc::clone(&fabric.topology),
+            frontends,
+            backends,
+            source_ranges,
+            policies,
+            inside: fabric.inside.clone(),
+            unmasqueraded: fabric.unmasqueraded.clone(),
+            masquerade_egress: settings.masquerade.egress,
+        };
+        let plan = Arc::clone(&fabric.plan);
+        self.previous = Some((Arc::clone(cluster), observed.clone()));
+        Compiled { snapshot, plan, names, health_checks }
+    }
+
+    /// Gives nodes their numbers, unless they have them already.
+    fn lay_out(&mut self, cluster: &Cluster, previous: Option<&Cluster>) {
+        let is_same = |before: &Cluster| changes::are_same(&before.nodes, &cluster.nodes);
+        if previous.is_some_and(is_same) {
+            return;
+        }
+        let ids = self.node_ids.assign(cluster.nodes.iter().map(|node| node.name.clone()));
+        // the edge comes first; numbers beyond the last router are those of no router
+        let router = |id: u32| RouterId(u16::try_from(id + 1).unwrap_or(u16::MAX));
+        let routers = ids.into_iter().map(router).collect();
+        self.layout = Arc::new(Layout { routers, places: Places::new(cluster) });
+    }
+}
+
+fn health_checks(cluster: &Cluster, parts: &[Arc<Part>]) -> Vec<HealthCheck> {
+    let name = |node: &NodeIndex| cluster.nodes.get(*node as usize).map(|n| n.name.clone());
+    let checks = cluster.services.iter().zip(parts).filter_map(|(service, part)| {
+        let health = part.health.as_ref()?;
+        let (namespace, service) = key(service);
+        let ready = health.ready.iter().filter_map(|(node, count)| Some((name(node)?, *count)));
+        Some(HealthCheck {
+            namespace: namespace.to_owned(),
+            service: service.to_owned(),
+            port: health.port,
+            ready: ready.collect(),
+        })
+    });
+    checks.collect()
+}
+
+/// Adds host ports, which keep their labels while they are there; answers their names by label.
+fn serve_host_ports(
+    merged: &mut Merged,
+    all: &[HostPort],
+    known: &mut Map<HostPortKey, u32>,
+    fresh: &mut Labels,
+) -> Map<u32, FrontendName> {
+    let (mut labels, mut names) = (Map::default(), Map::default());
+    for host_port in all {
+        let HostPort { pod, port, protocol, .. } = host_port;
+        let key = (pod.namespace.clone(), pod.name.clone(), *port, *protocol);
+        let label = known.get(&key).copied().unwrap_or_else(|| fresh.fresh());
+        labels.insert(key, label);
+        host_ports::serve(merged, host_port, label);
+        let (pod, port, protocol) = (Arc::clone(pod), *port, *protocol);
+        names.insert(label, FrontendName::HostPort { pod, port, protocol });
+    }
+    *known = labels;
+    names
+}
+
+/// The tables of a state on its own.
+pub fn compile(
+    cluster: &Cluster,
+    observed: &Observed,
+    generation: Generation,
+    seed: u64,
+) -> Compiled {
+    Compiler::new(seed).compile(&Arc::new(cluster.clone()), observed, generation)
+}
+
+/// A prefix as tables have it.
+fn prefix(net: IpNet) -> Prefix {
+    Prefix::new(net.addr().into(), net.prefix_len())
+}
+
+/// A prefix as people write it, blanks around it or not; a single address is one too.
+fn parse_net(text: &str) -> Option<Prefix> {
+    let text = text.trim();
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.ok().map(prefix)
+}

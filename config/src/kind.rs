@@ -1,0 +1,150 @@
+//! The kinds of Kubernetes objects that are carried.
+
+/// A kind of Kubernetes object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A namespace.
+    Namespace,
+    /// A machine.
+    Node,
+    /// A pod.
+    Pod,
+    /// A Service.
+    Service,
+    /// Backends of a Service, written by hand or by a controller.
+    EndpointSlice,
+    /// Backends of a Service, in the older form.
+    Endpoints,
+    /// A rule about who may talk to whom.
+    NetworkPolicy,
+    /// A rule of those who run the cluster.
+    ClusterNetworkPolicy,
+    /// Makes ReplicaSets.
+    Deployment,
+    /// Makes pods, any number alike.
+    ReplicaSet,
+    /// Makes pods with names that stay.
+    StatefulSet,
+    /// Makes a pod on each node.
+    DaemonSet,
+}
+
+impl Kind {
+    /// Every kind, those that others refer to first.
+    pub const ALL: [Self; 12] = [
+        Self::Namespace,
+        Self::Node,
+        Self::Pod,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Endpoints,
+        Self::NetworkPolicy,
+        Self::ClusterNetworkPolicy,
+        Self::Deployment,
+        Self::ReplicaSet,
+        Self::StatefulSet,
+        Self::DaemonSet,
+    ];
+
+    /// As in an object's `kind`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Endpoints => "Endpoints",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::ClusterNetworkPolicy => "ClusterNetworkPolicy",
+            Self::Deployment => "Deployment",
+            Self::ReplicaSet => "ReplicaSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+
+    /// As in an object's `apiVersion`.
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::Endpoints => "v1",
+            Self::EndpointSlice => "discovery.k8s.io/v1",
+            Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
+            Self::Deployment | Self::ReplicaSet | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+        }
+    }
+
+    /// As in `[[…]]` of lab.toml.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Node => "node",
+            Self::Pod => "pod",
+            Self::Service => "service",
+            Self::EndpointSlice => "endpoint-slice",
+            Self::Endpoints => "endpoints",
+            Self::NetworkPolicy => "network-policy",
+            Self::ClusterNetworkPolicy => "cluster-network-policy",
+            Self::Deployment => "deployment",
+            Self::ReplicaSet => "replica-set",
+            Self::StatefulSet => "stateful-set",
+            Self::DaemonSet => "daemon-set",
+        }
+    }
+
+    /// Whether objects of it live in a namespace.
+    pub const fn is_namespaced(self) -> bool {
+        !matches!(self, Self::Namespace | Self::Node | Self::ClusterNetworkPolicy)
+    }
+
+    /// The carried kind that an object claims to be of.
+    pub(crate) fn find(api_version: &str, name: &str) -> Found {
+        let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) else {
+            return Found::NotCarried;
+        };
+        let group = |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+        if api_version == kind.api_version() {
+            Found::Kind(kind)
+        } else if group(api_version) == group(kind.api_version()) || group(api_version) == "extensions" {
+            Found::OtherVersion(kind)
+        } else {
+            Found::NotCarried
+        }
+    }
+
+    /// The kind of a `[[…]]` of lab.toml.
+    pub(crate) fn of_key(key: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.key() == key)
+    }
+
+}
+
+/// What an object's `apiVersion` and `kind` lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A kind that is carried.
+    Kind(Kind),
+    /// A version of such a kind that Kubernetes no longer serves, or never did.
+    OtherVersion(Kind),
+    /// Anything else there is in Kubernetes.
+    NotCarried,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_found_by_version_and_name() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::find(kind.api_version(), kind.name()), Found::Kind(kind));
+            assert_eq!(Kind::of_key(kind.key()), Some(kind));
+        }
+        let old = Found::OtherVersion(Kind::Deployment);
+        assert_eq!(Kind::find("extensions/v1beta1", "Deployment"), old);
+        assert_eq!(Kind::find("apps/v1beta2", "Deployment"), old);
+        assert_eq!(Kind::find("serving.knative.dev/v1", "Service"), Found::NotCarried);
+        assert_eq!(Kind::find("v1", "ConfigMap"), Found::NotCarried);
+    }
+}

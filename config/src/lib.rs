@@ -1,0 +1,68 @@
+//! The meaning of a lab: from lab.toml and Kubernetes objects to a [`Cluster`].
+//!
+//! Text becomes a tree in which every value knows where it was written, the tree becomes typed
+//! Kubernetes objects in a [`Draft`], and a draft is validated whole into a [`Cluster`]: either every
+//! rule holds, or all that is wrong is reported at once and nothing changes.
+#![forbid(unsafe_code)]
+
+mod allocate;
+mod check;
+mod cluster;
+mod cluster_policy;
+mod compile;
+mod draft;
+mod endpoints;
+mod error;
+mod identity;
+mod kind;
+mod lab;
+mod labels;
+mod manifest;
+mod object;
+mod observed;
+mod path;
+mod policy_settings;
+mod settings;
+mod source;
+mod suggest;
+mod syntax;
+mod tree;
+mod validate;
+
+pub use cluster::{Cluster, External, Labels, Node, Pod, Taint, Workload, ZONE_LABEL};
+pub use cluster_policy::ClusterNetworkPolicy;
+pub use draft::{Applied, Change, Draft, ObjectName, Outcome};
+pub use error::{Errors, Look, Place, Problem, Severity, render};
+pub use kind::Kind;
+pub use endpoints::endpoint_slices;
+pub use labels::matches;
+pub use observed::{EntryPolicy, Observed};
+pub use policy_settings::PolicySettings;
+pub use settings::{
+    Addressing, ClusterSettings, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
+    Settings, StaticRoute, SwitchSettings, Timeouts,
+};
+pub use source::{Source, Span};
+
+pub use compile::{
+    Balancing, Compiled, Compiler, FrontendName, HealthCheck, Names, Plan, PlannedGateway,
+    PlannedPort, PolicyNames, PolicyObject, PortKind, balancing, compile,
+};
+
+use std::path::Path;
+
+/// Reads and validates a lab file and its manifests.
+///
+/// # Errors
+/// Everything that is wrong, with its place.
+pub fn load(path: &Path) -> Result<Cluster, Errors> {
+    Draft::read(path).validate(None)
+}
+
+/// Reads and validates the text of a lab file whose manifests are looked for in `directory`.
+///
+/// # Errors
+/// Everything that is wrong, with its place.
+pub fn load_text(name: &str, text: &str, directory: &Path) -> Result<Cluster, Errors> {
+    Draft::read_text(name, text, directory).validate(None)
+}

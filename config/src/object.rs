@@ -1,0 +1,143 @@
+//! A Kubernetes object of any carried kind.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::cluster_policy::ClusterNetworkPolicy;
+use crate::kind::Kind;
+use crate::tree::{Format, Reading, Tree, read};
+
+/// The namespace of objects that name none.
+pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+/// A Kubernetes object.
+#[derive(Clone, Debug)]
+pub(crate) enum Object {
+    Namespace(Arc<Namespace>),
+    Node(Arc<Node>),
+    Pod(Arc<Pod>),
+    Service(Arc<Service>),
+    EndpointSlice(Arc<EndpointSlice>),
+    Endpoints(Arc<Endpoints>),
+    NetworkPolicy(Arc<NetworkPolicy>),
+    ClusterNetworkPolicy(Arc<ClusterNetworkPolicy>),
+    Deployment(Arc<Deployment>),
+    ReplicaSet(Arc<ReplicaSet>),
+    StatefulSet(Arc<StatefulSet>),
+    DaemonSet(Arc<DaemonSet>),
+}
+
+impl Object {
+    /// Reads a tree as an object of this kind, in the namespace `default` if it names none.
+    pub(crate) fn read(
+        kind: Kind,
+        tree: &mut Tree<'_>,
+        text: &str,
+        format: Format,
+    ) -> Reading<Self> {
+        macro_rules! reading {
+            ($variant:ident) => {{
+                let Reading { object, wrong, unknown } = read(tree, text, format);
+                let object = object.map(|object| {
+                    let mut object = object;
+                    settle(kind, with_metadata(&mut object));
+                    Self::$variant(Arc::new(object))
+                });
+                Reading { object, wrong, unknown }
+            }};
+        }
+        match kind {
+            Kind::Namespace => reading!(Namespace),
+            Kind::Node => reading!(Node),
+            Kind::Pod => reading!(Pod),
+            Kind::Service => reading!(Service),
+            Kind::EndpointSlice => reading!(EndpointSlice),
+            Kind::Endpoints => reading!(Endpoints),
+            Kind::NetworkPolicy => reading!(NetworkPolicy),
+            Kind::ClusterNetworkPolicy => reading!(ClusterNetworkPolicy),
+            Kind::Deployment => reading!(Deployment),
+            Kind::ReplicaSet => reading!(ReplicaSet),
+            Kind::StatefulSet => reading!(StatefulSet),
+            Kind::DaemonSet => reading!(DaemonSet),
+        }
+    }
+
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::Endpoints(_) => Kind::Endpoints,
+            Self::NetworkPolicy(_) => Kind::NetworkPolicy,
+            Self::ClusterNetworkPolicy(_) => Kind::ClusterNetworkPolicy,
+            Self::Deployment(_) => Kind::Deployment,
+            Self::ReplicaSet(_) => Kind::ReplicaSet,
+            Self::StatefulSet(_) => Kind::StatefulSet,
+            Self::DaemonSet(_) => Kind::DaemonSet,
+        }
+    }
+
+    /// Its metadata.
+    pub(crate) fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Namespace(object) => &object.metadata,
+            Self::Node(object) => &object.metadata,
+            Self::Pod(object) => &object.metadata,
+            Self::Service(object) => &object.metadata,
+            Self::EndpointSlice(object) => &object.metadata,
+            Self::Endpoints(object) => &object.metadata,
+            Self::NetworkPolicy(object) => &object.metadata,
+            Self::ClusterNetworkPolicy(object) => &object.metadata,
+            Self::Deployment(object) => &object.metadata,
+            Self::ReplicaSet(object) => &object.metadata,
+            Self::StatefulSet(object) => &object.metadata,
+            Self::DaemonSet(object) => &object.metadata,
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.metadata().name.as_deref().unwrap_or("")
+    }
+
+    /// Its namespace; empty for kinds that have none.
+    pub(crate) fn namespace(&self) -> &str {
+        self.metadata().namespace.as_deref().unwrap_or("")
+    }
+}
+
+fn with_metadata<T>(object: &mut T) -> &mut ObjectMeta
+where
+    T: k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    object.metadata_mut()
+}
+
+fn settle(kind: Kind, metadata: &mut ObjectMeta) {
+    if kind.is_namespaced() {
+        let namespace = metadata.namespace.get_or_insert_with(String::new);
+        if namespace.is_empty() {
+            DEFAULT_NAMESPACE.clone_into(namespace);
+        }
+    } else {
+        metadata.namespace = None;
+    }
+}
+
+/// What messages call an object: `Service default/web`.
+pub(crate) fn called(kind: Kind, namespace: &str, name: &str) -> String {
+    let name = if name.is_empty() { "(without a name)" } else { name };
+    if namespace.is_empty() {
+        format!("{} {name}", kind.name())
+    } else {
+        format!("{} {namespace}/{name}", kind.name())
+    }
+}

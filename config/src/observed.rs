@@ -1,0 +1,55 @@
+//! What is seen at run time, beside what is written.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::{Node, Pod};
+
+/// What the running lab has shown, and what it was told from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Readiness of pods, by namespace and name, where it was probed; else the Pod's own condition
+    /// holds.
+    pub ready_pods: BTreeMap<(String, String), bool>,
+    /// Readiness of nodes, by name, where it was seen; else the Node's own condition holds.
+    pub ready_nodes: BTreeMap<String, bool>,
+    /// Where packets from outside enter.
+    pub entry: EntryPolicy,
+}
+
+impl Observed {
+    /// Whether a pod is ready.
+    pub fn is_pod_ready(&self, pod: &Pod) -> bool {
+        if self.ready_pods.is_empty() {
+            return pod.is_ready();
+        }
+        // the key is only borrowed in pairs of strings, so that a look-up has to own one
+        let key = (pod.namespace.clone(), pod.name.clone());
+        self.ready_pods.get(&key).copied().unwrap_or_else(|| pod.is_ready())
+    }
+
+    /// Whether a node is ready.
+    pub fn is_node_ready(&self, node: &Node) -> bool {
+        self.ready_nodes.get(&node.name).copied().unwrap_or(node.ready)
+    }
+}
+
+/// Which node the edge hands a packet from outside to.
+///
+/// An address of a load balancer or an external IP that no route holds enters at the first ready
+/// node, by name; under `externalTrafficPolicy: Local` at the first of those that have a ready
+/// endpoint, as health checks would have it. Node addresses always lead to their node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntryPolicy {
+    /// Nodes by name for the longest prefix, also for addresses that the edge would not route.
+    pub routes: Vec<(IpNet, String)>,
+}
+
+impl EntryPolicy {
+    /// Everything that is no node's own address enters at this node.
+    pub fn everything_at(node: &str) -> Self {
+        let routes = [IpNet::V4(ipnet::Ipv4Net::default()), IpNet::V6(ipnet::Ipv6Net::default())];
+        Self { routes: routes.map(|route| (route, node.to_owned())).into() }
+    }
+}
