@@ -1,0 +1,8 @@
+//! What listens inside the lab on the switch's behalf.
+//!
+//! Agents live in the switch's own process; only their sockets are inside the namespaces. They run
+//! on one shared runtime, apart from the workers, so that a busy agent costs no frame.
+
+pub mod echo;
+pub mod health;
+pub(crate) mod http;

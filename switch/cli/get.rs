@@ -1,0 +1,185 @@
+//! `get`: which objects there are.
+
+mod columns;
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::error::Error;
+use super::lab::Lab;
+use super::output::{self, Format};
+use super::table::Table;
+use crate::control::request::{Kind, Request, Response, Selector};
+
+/// Namespace of a name that stands alone.
+pub(super) const DEFAULT_NAMESPACE: &str = "default";
+
+/// Show what the lab is made of
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// nodes, pods, services, endpointslices, ports, routes or fdb
+    #[arg(value_parser = kind)]
+    kind: Kind,
+
+    /// Only the one of this name: NAME or NAMESPACE/NAME
+    name: Option<String>,
+
+    /// Only those of this namespace; by default all, for a NAME `default`
+    #[arg(short, long)]
+    namespace: Option<String>,
+
+    /// Those of all namespaces, as without -n
+    #[arg(short = 'A', long, conflicts_with_all = ["namespace", "name"])]
+    all_namespaces: bool,
+
+    /// How to show them; by default as a table
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kswitch get pods -o wide
+  kswitch get service web -n shop -o yaml
+  kswitch get ports -o json";
+
+fn kind(text: &str) -> Result<Kind, String> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "nodes" | "node" | "no" => Kind::Nodes,
+        "pods" | "pod" | "po" => Kind::Pods,
+        "services" | "service" | "svc" => Kind::Services,
+        "endpointslices" | "endpointslice" => Kind::EndpointSlices,
+        "ports" | "port" => Kind::Ports,
+        "routes" | "route" => Kind::Routes,
+        "fdb" => Kind::Fdb,
+        _ => {
+            let known = "nodes, pods, services, endpointslices, ports, routes or fdb";
+            return Err(format!("expected {known}"));
+        }
+    })
+}
+
+pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
+    let Arguments { kind, output, .. } = *arguments;
+    let select = arguments.select()?;
+    let mut items = Vec::new();
+    for response in lab.ask(&Request::Get { kind, select: select.clone() })? {
+        match response? {
+            Response::Objects { items: more } => items.extend(more),
+            other => return Err(Error::of(other)),
+        }
+    }
+    if items.is_empty()
+        && let Some(name) = &select.name
+    {
+        let within = match &select.namespace {
+            Some(namespace) => format!(" in namespace {namespace}"),
+            None => String::new(),
+        };
+        let kind = kind.plural();
+        return Err(Error::new(format_args!("no {name:?} among the {kind}{within}")));
+    }
+    match output {
+        Some(Format::Json) => output::json(&whole(&select, items))?,
+        Some(Format::Yaml) => output::yaml(&whole(&select, items))?,
+        Some(Format::Wide) => show(kind, &items, columns::wide(kind))?,
+        None => show(kind, &items, columns::usual(kind))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn select(&self) -> Result<Selector, Error> {
+        let Self { kind, name, namespace, all_namespaces: _, output: _ } = self;
+        // A port is named after what is behind it: `default/client`, `node/node-a`.
+        let has_namespaces = kind.is_namespaced() || *kind == Kind::Ports;
+        if !has_namespaces {
+            return Ok(Selector { namespace: None, name: name.clone() });
+        }
+        let (within, name) = match name.as_deref().map(|name| (name.split_once('/'), name)) {
+            Some((Some((within, name)), _)) => (Some(within), Some(name)),
+            Some((None, name)) => (None, Some(name)),
+            None => (None, None),
+        };
+        if let (Some(within), Some(namespace)) = (within, namespace)
+            && within != namespace
+        {
+            let message = format!("two namespaces: {within} and {namespace}");
+            return Err(Error::new(message));
+        }
+        let default = name.filter(|_| kind.is_namespaced()).map(|_| DEFAULT_NAMESPACE);
+        let namespace = within.or(namespace.as_deref()).or(default);
+        Ok(Selector { namespace: namespace.map(str::to_owned), name: name.map(str::to_owned) })
+    }
+}
+
+/// The one that was named, or the list of all.
+fn whole(select: &Selector, mut items: Vec<Value>) -> Value {
+    match items.pop() {
+        Some(only) if select.name.is_some() && items.is_empty() => only,
+        last => {
+            items.extend(last);
+            output::list(&items)
+        }
+    }
+}
+
+fn show(kind: Kind, items: &[Value], columns: Vec<columns::Column>) -> Result<(), Error> {
+    if items.is_empty() {
+        // Not on standard output: a program that counts lines is right to find none.
+        let _ = writeln!(io::stderr(), "no {}", kind.plural());
+        return Ok(());
+    }
+    let namespaces: BTreeSet<_> = items.iter().map(columns::namespace).collect();
+    let mut columns = columns;
+    if kind.is_namespaced() && namespaces.iter().any(|namespace| namespace != DEFAULT_NAMESPACE) {
+        columns.insert(0, columns::NAMESPACE);
+    }
+    let mut table = Table::new(columns.iter().map(|column| column.heading));
+    for item in items {
+        table.push(columns.iter().map(|column| (column.cell)(item)).collect());
+    }
+    output::text(&table.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(kind: Kind, name: Option<&str>, namespace: Option<&str>) -> (String, String) {
+        let arguments = Arguments {
+            kind,
+            name: name.map(str::to_owned),
+            namespace: namespace.map(str::to_owned),
+            all_namespaces: false,
+            output: None,
+        };
+        let Selector { namespace, name } = arguments.select().unwrap();
+        (namespace.unwrap_or("*".into()), name.unwrap_or("*".into()))
+    }
+
+    #[test]
+    fn a_name_alone_is_in_the_default_namespace_and_no_name_in_all() {
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(selected(Kind::Pods, None, None), pair("*", "*"));
+        assert_eq!(selected(Kind::Pods, None, Some("shop")), pair("shop", "*"));
+        assert_eq!(selected(Kind::Pods, Some("web"), None), pair("default", "web"));
+        assert_eq!(selected(Kind::Pods, Some("shop/web"), None), pair("shop", "web"));
+        assert_eq!(selected(Kind::Ports, Some("shop/web"), None), pair("shop", "web"));
+        assert_eq!(selected(Kind::Ports, Some("web"), None), pair("*", "web"));
+        assert_eq!(selected(Kind::Nodes, Some("a"), Some("shop")), pair("*", "a"));
+    }
+
+    #[test]
+    fn one_that_was_named_stands_alone() {
+        let named = Selector { name: Some("a".into()), namespace: None };
+        assert_eq!(whole(&named, vec![1.into()]), 1);
+        assert_eq!(whole(&Selector::default(), vec![1.into()])["items"][0], 1);
+        assert_eq!(whole(&Selector::default(), vec![])["items"], Value::Array(vec![]));
+    }
+}

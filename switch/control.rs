@@ -1,0 +1,62 @@
+//! The control side: owns the cluster, publishes snapshots, answers clients.
+//!
+//! [`run`] is the life of a lab; [`running`] makes one cluster of another; [`switch`] holds the
+//! workers; [`sweep`] forgets what fell silent. Clients come by [`socket`], scrapers by
+//! [`metrics`].
+
+mod answer;
+mod echoes;
+mod hosts;
+pub mod metrics;
+pub mod request;
+pub mod run;
+pub mod running;
+pub mod socket;
+pub mod sweep;
+pub mod switch;
+mod views;
+
+use std::time::Duration;
+
+use kswitch_config::Timeouts as Settings;
+use kswitch_tables::Tick;
+use kswitch_tables::conntrack::Timeouts;
+
+/// Conntrack's timeouts as the lab's settings have them.
+pub fn conntrack_timeouts(settings: &Settings) -> Timeouts {
+    let ticks = |duration: Duration| {
+        let tenths = duration.as_millis() / u128::from(1000 / Tick::PER_SECOND);
+        Tick(u32::try_from(tenths).unwrap_or(u32::MAX))
+    };
+    let Settings {
+        tcp_syn_sent,
+        tcp_syn_received,
+        tcp_established,
+        tcp_fin_wait,
+        tcp_close_wait,
+        tcp_last_ack,
+        tcp_time_wait,
+        tcp_close,
+        udp,
+        udp_stream,
+        icmp,
+        sctp,
+        generic,
+    } = *settings;
+    Timeouts {
+        tcp_syn_sent: ticks(tcp_syn_sent),
+        tcp_syn_recv: ticks(tcp_syn_received),
+        tcp_established: ticks(tcp_established),
+        tcp_fin_wait: ticks(tcp_fin_wait),
+        tcp_close_wait: ticks(tcp_close_wait),
+        tcp_last_ack: ticks(tcp_last_ack),
+        tcp_time_wait: ticks(tcp_time_wait),
+        tcp_close: ticks(tcp_close),
+        udp: ticks(udp),
+        udp_stream: ticks(udp_stream),
+        icmp: ticks(icmp),
+        sctp_open: ticks(sctp),
+        sctp_closed: ticks(tcp_close),
+        other: ticks(generic),
+    }
+}

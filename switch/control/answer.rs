@@ -1,0 +1,266 @@
+//! What clients ask of the running lab, and what they are told.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
+
+use super::metrics::{self, ConntrackReading, PortReading, Reading, WorkerReading};
+use super::request::{ConntrackStats, Failure, HostName, Manifest, Place, Request, Response};
+use super::running::{self, Running};
+use super::socket::{Answer, Control};
+use super::views;
+use crate::dataplane::DropReason;
+
+/// Flows in one response; a listing is as many responses as it takes.
+const FLOWS_PER_RESPONSE: usize = 1024;
+
+/// The desk at which clients are answered.
+///
+/// **Sharing**: one client at a time looks at the lab; none waits on a worker for longer than a
+/// change takes.
+#[derive(Debug)]
+pub(super) struct Office {
+    path: PathBuf,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    draft: Draft,
+    /// `None` once the lab is being taken down.
+    running: Option<Running>,
+}
+
+impl Office {
+    pub(super) fn new(path: &Path, draft: Draft, running: Running) -> Self {
+        let desk = Desk { draft, running: Some(running) };
+        Self { path: path.to_owned(), desk: Mutex::new(desk) }
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // a client whose request panicked has changed nothing halfway: drafts are validated whole
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lab down.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed.
+    pub(super) fn close(&self) -> Result<(), running::Error> {
+        let running = self.desk().running.take();
+        running.map_or(Ok(()), Running::close)
+    }
+
+    /// What there is, in a few words.
+    pub(super) fn summary(&self) -> String {
+        let desk = self.desk();
+        let Some(running) = &desk.running else { return "closed".into() };
+        let cluster = &running.cluster;
+        format!(
+            "{} nodes, {} pods, {} services, {} workers",
+            cluster.nodes.len(),
+            cluster.pods.len(),
+            cluster.services.len(),
+            running.switch.workers().count()
+        )
+    }
+
+    /// Reads the lab's files again, for SIGHUP.
+    pub(super) fn reload_and_log(&self) {
+        match self.reload() {
+            Response::Failed { message, .. } => tracing::error!("not reloaded: {message}"),
+            _ => tracing::info!("reloaded"),
+        }
+    }
+
+    fn reload(&self) -> Response {
+        self.become_draft(Draft::read(&self.path))
+    }
+
+    /// Validates a draft against the lab as it is, and makes the lab like it.
+    fn become_draft(&self, draft: Draft) -> Response {
+        let mut desk = self.desk();
+        let Some(running) = &mut desk.running else { return closing() };
+        let cluster = match draft.validate(Some(&running.cluster)) {
+            Ok(cluster) => Arc::new(cluster),
+            Err(errors) => return Response::failed(Failure::Invalid, errors.to_string()),
+        };
+        let mut lines: Vec<String> =
+            cluster.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+        if let Err(error) = running.change(cluster) {
+            return Response::failed(Failure::Internal, error.to_string());
+        }
+        lines.push(format!("generation {} published", running.generation().0));
+        desk.draft = draft;
+        Response::Done { lines }
+    }
+
+    fn apply(&self, manifests: &[Manifest], direction: Direction) -> Response {
+        let mut draft = self.desk().draft.clone();
+        let (mut done, mut warnings) = (Vec::new(), Vec::new());
+        for Manifest { name, text } in manifests {
+            let changed = match direction {
+                Direction::Apply => draft.apply_text(name, text).map(|applied| {
+                    warnings.extend(applied.warnings.iter().map(ToString::to_string));
+                    applied.changes
+                }),
+                Direction::Delete => draft.delete_text(name, text),
+            };
+            match changed {
+                Ok(changes) => done.extend(changes.iter().map(line)),
+                Err(errors) => return Response::failed(Failure::Invalid, errors.to_string()),
+            }
+        }
+        match self.become_draft(draft) {
+            Response::Done { lines } => {
+                let lines = done.into_iter().chain(warnings).chain(lines).collect();
+                Response::Done { lines }
+            }
+            failed => failed,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Apply,
+    Delete,
+}
+
+/// What has become of an object, as kubectl says it.
+fn line(change: &Change) -> String {
+    let Change { object: ObjectName { kind, namespace: _, name }, outcome } = change;
+    let kind = kind.name().to_lowercase();
+    let outcome = match outcome {
+        Outcome::Created => "created",
+        Outcome::Configured => "configured",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Deleted => "deleted",
+        Outcome::NotFound => "not found",
+    };
+    format!("{kind}/{name} {outcome}")
+}
+
+fn closing() -> Response {
+    Response::failed(Failure::Internal, "the lab is being taken down")
+}
+
+impl Control for Office {
+    fn answer(&self, request: Request) -> Answer {
+        match request {
+            Request::Reload => return self.reload().into(),
+            Request::Apply { manifests } => return self.apply(&manifests, Direction::Apply).into(),
+            Request::Delete { manifests } => {
+                return self.apply(&manifests, Direction::Delete).into();
+            }
+            _ => {}
+        }
+        let desk = self.desk();
+        let Some(running) = &desk.running else { return closing().into() };
+        match request {
+            Request::Get { kind, select } => views::get(running, kind, &select).into(),
+            Request::Locate { host } => locate(running, &host).into(),
+            Request::ConntrackList => {
+                let flows = views::flows(running);
+                let parts: Vec<_> = flows
+                    .chunks(FLOWS_PER_RESPONSE)
+                    .map(|flows| Response::Flows { flows: flows.to_vec() })
+                    .collect();
+                Answer::Many(Box::new(parts.into_iter()))
+            }
+            Request::ConntrackFlush => {
+                let conntrack = &running.switch.shared.conntrack;
+                let removed = conntrack.remove_where(|_| true, |_| {});
+                Response::Done { lines: vec![format!("{removed} flows forgotten")] }.into()
+            }
+            Request::ConntrackStats => {
+                let (entries, capacity) = occupancy(running);
+                let events = views::events(running);
+                Response::ConntrackStats(ConntrackStats { entries, capacity, events }).into()
+            }
+            Request::Reload | Request::Apply { .. } | Request::Delete { .. } => closing().into(),
+        }
+    }
+}
+
+/// Connections there are, and connections there may be.
+fn occupancy(running: &Running) -> (u64, u64) {
+    let tables = running.switch.shared.conntrack.occupancy();
+    tables.iter().fold((0, 0), |(entries, capacity), table| {
+        (entries + table.connections as u64, capacity + table.capacity as u64)
+    })
+}
+
+/// Where a host lives.
+fn locate(running: &Running, host: &HostName) -> Response {
+    let cluster = &running.cluster;
+    let lab = &cluster.settings.lab.name;
+    let (kind, hostname) = match host {
+        HostName::Node { name } if cluster.node(name).is_some() => {
+            (PortKind::Node { name: name.clone() }, name.clone())
+        }
+        HostName::External { name } if cluster.externals.iter().any(|e| e.name == *name) => {
+            (PortKind::External { name: name.clone() }, name.clone())
+        }
+        HostName::Pod { namespace, name } => {
+            let namespace = namespace.as_deref().unwrap_or("default");
+            let Some(pod) = cluster.pod(namespace, name) else {
+                return Response::failed(
+                    Failure::NotFound,
+                    format!("no pod {name} in namespace {namespace}"),
+                );
+            };
+            let node = cluster.nodes.get(pod.node).map(|node| node.name.clone());
+            let kind = match node {
+                Some(name) if pod.host_network => PortKind::Node { name },
+                _ => PortKind::Pod { namespace: namespace.to_owned(), name: name.clone() },
+            };
+            (kind, name.clone())
+        }
+        other => return Response::failed(Failure::NotFound, format!("no {other}")),
+    };
+    Response::Place(Place { network: kind.namespace(lab), hostname })
+}
+
+impl metrics::Source for Office {
+    fn read(&self) -> Reading {
+        let desk = self.desk();
+        let Some(running) = &desk.running else { return Reading::default() };
+        let (entries, capacity) = occupancy(running);
+        let drops = DropReason::ALL.iter().map(|reason| {
+            let count = running.switch.workers().map(|(_, counters)| counters.dropped(*reason));
+            (reason.key(), count.sum())
+        });
+        Reading {
+            generation: running.generation().0.into(),
+            ports: running.ports().map(|port| port_reading(running, port)).collect(),
+            drops: drops.collect(),
+            workers: running.switch.workers().map(worker_reading).collect(),
+            conntrack: ConntrackReading { entries, capacity },
+        }
+    }
+}
+
+fn port_reading(running: &Running, port: &kswitch_config::PlannedPort) -> PortReading {
+    let traffic = views::traffic(running, port.id);
+    PortReading {
+        name: port.kind.to_string(),
+        kind: views::role(&port.kind),
+        received_frames: traffic.received.frames,
+        received_octets: traffic.received.octets,
+        sent_frames: traffic.sent.frames,
+        sent_octets: traffic.sent.octets,
+        send_busy: traffic.busy,
+    }
+}
+
+fn worker_reading((core, counters): (usize, &crate::dataplane::Counters)) -> WorkerReading {
+    WorkerReading {
+        core,
+        busy_turns: counters.busy_turns.get(),
+        idle_turns: counters.idle_turns.get(),
+        sleeps: counters.sleeps.get(),
+        frames: counters.established.get() + counters.admitted.get(),
+    }
+}

@@ -1,0 +1,180 @@
+//! The text format of Prometheus.
+//!
+//! Source: Prometheus, exposition formats, "Text-based format", version 0.0.4.
+
+use std::fmt::{self, Write};
+
+use super::{ConntrackReading, PortReading, Reading, WorkerReading};
+
+/// A reading in text.
+pub(super) fn write(reading: &Reading) -> String {
+    let Reading { generation, ports, drops, workers, conntrack } = reading;
+    let ConntrackReading { entries, capacity } = conntrack;
+    let mut text = Text::default();
+    text.gauge("kswitch_snapshot_generation", "Generation of the published snapshot.", *generation);
+    for (name, help, value) in PORT_COUNTERS {
+        text.head(name, "counter", help);
+        for port in ports {
+            text.sample(name, &[("port", &port.name), ("kind", port.kind)], value(port));
+        }
+    }
+    let name = "kswitch_drops_total";
+    text.head(name, "counter", "Frames that went no further, by reason.");
+    for &(reason, count) in drops {
+        text.sample(name, &[("reason", reason)], count);
+    }
+    for (name, help, value) in WORKER_COUNTERS {
+        text.head(name, "counter", help);
+        for (index, worker) in workers.iter().enumerate() {
+            let core = worker.core.to_string();
+            text.sample(name, &[("worker", &index.to_string()), ("core", &core)], value(worker));
+        }
+    }
+    text.gauge("kswitch_conntrack_entries", "Flows in conntrack.", *entries);
+    text.gauge("kswitch_conntrack_capacity", "Flows that conntrack has room for.", *capacity);
+    text.0
+}
+
+type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+const PORT_COUNTERS: [Counter<PortReading>; 5] = [
+    ("kswitch_port_received_frames_total", "Frames from the machine behind the port.", |port| {
+        port.received_frames
+    }),
+    ("kswitch_port_received_octets_total", "Octets of the received frames.", |port| {
+        port.received_octets
+    }),
+    ("kswitch_port_sent_frames_total", "Frames to the machine behind the port.", |port| {
+        port.sent_frames
+    }),
+    ("kswitch_port_sent_octets_total", "Octets of the sent frames.", |port| port.sent_octets),
+    (
+        "kswitch_port_send_busy_total",
+        "Frames not sent because the queue of the machine behind the port was full.",
+        |port| port.send_busy,
+    ),
+];
+
+const WORKER_COUNTERS: [Counter<WorkerReading>; 4] = [
+    ("kswitch_worker_frames_total", "Frames the worker received.", |worker| worker.frames),
+    (
+        "kswitch_worker_busy_turns_total",
+        "Turns of the worker's loop that found frames.",
+        |worker| worker.busy_turns,
+    ),
+    ("kswitch_worker_idle_turns_total", "Turns of the worker's loop that found none.", |worker| {
+        worker.idle_turns
+    }),
+    ("kswitch_worker_sleeps_total", "Times the worker slept until a port was ready.", |worker| {
+        worker.sleeps
+    }),
+];
+
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    /// A family of one sample that has no labels.
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
+        self.head(name, "gauge", help);
+        self.sample(name, &[], value);
+    }
+
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (index, (label, value)) in labels.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            self.write(format_args!("{before}{label}=\"{}\"", escaped(value)));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        self.write(format_args!("{after} {value}\n"));
+    }
+
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn reading() -> Reading {
+        let port = PortReading {
+            name: "default/client".into(),
+            kind: "pod",
+            received_frames: 3,
+            received_octets: 180,
+            sent_frames: 2,
+            sent_octets: 120,
+            send_busy: 1,
+        };
+        Reading {
+            generation: 4,
+            ports: vec![port, PortReading { name: "node/a\"\\\n".into(), ..Default::default() }],
+            drops: vec![("no_endpoint", 7), ("malformed", 0)],
+            workers: vec![WorkerReading {
+                core: 1,
+                busy_turns: 5,
+                idle_turns: 6,
+                sleeps: 8,
+                frames: 9,
+            }],
+            conntrack: ConntrackReading { entries: 10, capacity: 65_536 },
+        }
+    }
+
+    #[test]
+    fn every_counter_is_said() {
+        let text = write(&reading());
+        for line in [
+            "kswitch_snapshot_generation 4",
+            r#"kswitch_port_received_frames_total{port="default/client",kind="pod"} 3"#,
+            r#"kswitch_port_received_octets_total{port="default/client",kind="pod"} 180"#,
+            r#"kswitch_port_sent_frames_total{port="default/client",kind="pod"} 2"#,
+            r#"kswitch_port_sent_octets_total{port="default/client",kind="pod"} 120"#,
+            r#"kswitch_port_send_busy_total{port="default/client",kind="pod"} 1"#,
+            r#"kswitch_port_sent_frames_total{port="node/a\"\\\n",kind=""} 0"#,
+            r#"kswitch_drops_total{reason="no_endpoint"} 7"#,
+            r#"kswitch_drops_total{reason="malformed"} 0"#,
+            r#"kswitch_worker_busy_turns_total{worker="0",core="1"} 5"#,
+            r#"kswitch_worker_idle_turns_total{worker="0",core="1"} 6"#,
+            r#"kswitch_worker_sleeps_total{worker="0",core="1"} 8"#,
+            r#"kswitch_worker_frames_total{worker="0",core="1"} 9"#,
+            "kswitch_conntrack_entries 10",
+            "kswitch_conntrack_capacity 65536",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn each_family_is_headed_once_and_its_samples_follow() {
+        let text = write(&reading());
+        let mut seen = BTreeSet::new();
+        let mut family = "";
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                family = help.split(' ').next().unwrap();
+                assert!(seen.insert(family), "{family} twice");
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let expected = if family.ends_with("_total") { "counter" } else { "gauge" };
+                assert_eq!(kind, format!("{family} {expected}"));
+            } else {
+                assert_eq!(line.split(['{', ' ']).next(), Some(family), "{line}");
+            }
+        }
+        assert!(text.ends_with('\n'));
+    }
+}

@@ -1,0 +1,121 @@
+//! The switch's own records, for which Kubernetes has no object.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+
+/// A port of the switch and what it carried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortRecord {
+    /// What it is called: `default/client`, `node/node-a`, `ext/internet`.
+    pub name: String,
+    /// What is behind it: `pod`, `node` or `external`.
+    pub role: String,
+    /// The node whose router its frames meet first; `None` outside the cluster.
+    pub node: Option<String>,
+    /// Ethernet address of the machine behind it.
+    pub mac: String,
+    /// Addresses of the machine behind it.
+    pub addresses: Vec<IpAddr>,
+    /// Largest IP packet the link carries, octets.
+    pub mtu: u16,
+    /// What came from the machine.
+    pub received: Traffic,
+    /// What went to the machine.
+    pub sent: Traffic,
+    /// Frames that were not sent because the machine's queue was full.
+    pub send_busy: u64,
+}
+
+/// Frames and their octets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Frames.
+    pub frames: u64,
+    /// Octets of those frames.
+    pub octets: u64,
+}
+
+/// A route of one router.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRecord {
+    /// The router: a node's name, or `edge`.
+    pub router: String,
+    /// The addresses it is for, as a CIDR.
+    pub prefix: String,
+    /// Where they go: `router`, `connected` or `discard`.
+    pub action: String,
+    /// The next router, where they go to one.
+    pub via: Option<String>,
+}
+
+/// What a bridge knows of an Ethernet address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FdbRecord {
+    /// The bridge: its node's name, or `uplink`.
+    pub segment: String,
+    /// The Ethernet address.
+    pub mac: String,
+    /// The port it is behind.
+    pub port: String,
+    /// Seconds since it was last seen; `None` if it is known without having been.
+    pub age_seconds: Option<f64>,
+}
+
+/// A live flow in one direction and the rewrite it gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowRecord {
+    /// `TCP`, `UDP`, `SCTP`, `ICMP` or `ICMPv6`.
+    pub protocol: String,
+    /// State of the conversation, as `established`.
+    pub state: String,
+    /// Where its first packet came from, `address:port`.
+    pub source: String,
+    /// Where its first packet was sent to.
+    pub target: String,
+    /// Where its replies come from: the endpoint, if the target is a Service.
+    pub reply_source: String,
+    /// Where its replies go to: the node, if the source is masqueraded.
+    pub reply_target: String,
+    /// Seconds until it is forgotten, unless it speaks again.
+    pub expires_seconds: f64,
+}
+
+/// How full conntrack is, and what happened to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConntrackStats {
+    /// Flows in it, each direction once.
+    pub entries: u64,
+    /// Flows it has room for.
+    pub capacity: u64,
+    /// Events since the start, by name, as `inserted` or `expired`.
+    pub events: BTreeMap<String, u64>,
+}
+
+impl Record for PortRecord {
+    const KIND: &'static str = "Port";
+}
+
+impl Record for RouteRecord {
+    const KIND: &'static str = "Route";
+}
+
+impl Record for FdbRecord {
+    const KIND: &'static str = "FdbEntry";
+}
+
+impl Record for FlowRecord {
+    const KIND: &'static str = "Flow";
+}
+
+impl Record for ConntrackStats {
+    const KIND: &'static str = "ConntrackStats";
+}

@@ -1,0 +1,231 @@
+//! The life of a lab in the foreground: up, until told to stop, down.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kswitch_config::{Cluster, Draft, SwitchSettings};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::answer::Office;
+use super::running::{self, Running};
+use super::sweep::Sweep;
+use super::switch::Options;
+use super::{conntrack_timeouts, metrics, socket};
+use crate::agents::echo::Echo;
+
+/// Exit code for a bad config.
+const BAD_CONFIG: u8 = 2;
+
+/// Connections that all echo servers of a lab hold together.
+const ECHO_CONNECTIONS: usize = 16_384;
+
+/// How often the walk through the shared tables takes a step.
+const SWEEP_STEP: Duration = Duration::from_millis(100);
+
+/// Why a lab did not come up.
+#[derive(Debug)]
+enum Error {
+    Running(running::Error),
+    Runtime(io::Error),
+    Socket(io::Error),
+    Metrics(io::Error),
+    Signals(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running(error) => error.fmt(f),
+            Self::Runtime(_) => f.write_str("cannot start the agents' runtime"),
+            Self::Socket(_) => f.write_str("cannot listen on the control socket"),
+            Self::Metrics(_) => f.write_str("cannot serve metrics"),
+            Self::Signals(_) => f.write_str("cannot wait for signals"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Running(error) => error.source(),
+            Self::Runtime(error)
+            | Self::Socket(error)
+            | Self::Metrics(error)
+            | Self::Signals(error) => Some(error),
+        }
+    }
+}
+
+/// Validates a lab file and says what is wrong with it.
+pub fn check(path: &Path) -> ExitCode {
+    match load(path) {
+        Ok((_, cluster)) => {
+            warn(&cluster);
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+/// Runs the lab of a file until SIGINT or SIGTERM.
+pub fn run(path: &Path) -> ExitCode {
+    let (draft, cluster) = match load(path) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    warn(&cluster);
+    match stay(path, draft, Arc::new(cluster)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tell(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<(Draft, Cluster), ExitCode> {
+    let draft = Draft::read(path);
+    let cluster = draft.validate(None).map_err(|errors| {
+        // nobody is left to tell if standard error is closed
+        let _ = writeln!(io::stderr(), "{errors}");
+        ExitCode::from(BAD_CONFIG)
+    })?;
+    Ok((draft, cluster))
+}
+
+fn warn(cluster: &Cluster) {
+    for warning in &cluster.warnings {
+        let _ = writeln!(io::stderr(), "{warning}");
+    }
+}
+
+/// Prints an error and its causes, in one line.
+fn tell(error: &dyn std::error::Error) {
+    let mut line = format!("kswitch: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Brings the lab up, says so, waits, and takes it down.
+fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
+    let begun = Instant::now();
+    let switch_settings = cluster.settings.switch.clone();
+    let name = cluster.settings.lab.name.clone();
+    // signals wait from here on: one that comes during the start takes the lab down after it
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("agents")
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
+    let bound = socket::bind(Path::new(socket::DIRECTORY), &name).map_err(Error::Socket)?;
+    let metrics_listener = switch_settings
+        .metrics
+        .map(|address| metrics::bind((address != SwitchSettings::METRICS).then_some(address)))
+        .transpose()
+        .map_err(Error::Metrics)?;
+    let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
+    let running = Running::start(cluster, echo, &options(&switch_settings), &progress)
+        .map_err(Error::Running)?;
+    let sweep = Sweep::new(
+        Arc::clone(&running.switch.shared),
+        conntrack_timeouts(&switch_settings.timeouts),
+    );
+    let start = running.switch.start;
+    let office = Arc::new(Office::new(path, draft, running));
+    let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
+    let server = server.map_err(Error::Socket)?;
+    let metrics_server = metrics_listener
+        .map(|listener| {
+            let source = Arc::clone(&office) as Arc<dyn metrics::Source>;
+            metrics::serve(listener, source, runtime.handle())
+        })
+        .transpose()
+        .map_err(Error::Metrics)?;
+    let metrics_address = metrics_server.as_ref().map(metrics::Server::address);
+    ready(&name, &office, begun.elapsed(), metrics_address);
+
+    let stop = Arc::new(Mutex::new(false));
+    let sweeper = sweeper(sweep, start, Arc::clone(&stop));
+    for signal in signals.forever() {
+        if signal == SIGHUP {
+            office.reload_and_log();
+        } else {
+            break;
+        }
+    }
+    if let Ok(mut stop) = stop.lock() {
+        *stop = true;
+    }
+    drop((server, metrics_server));
+    if let Some(sweeper) = sweeper {
+        sweeper.thread().unpark();
+        // it ends on its own; a panic in it must not keep the lab from going down
+        let _ = sweeper.join();
+    }
+    let closed = office.close().map_err(Error::Running);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    closed
+}
+
+fn options(settings: &SwitchSettings) -> Options {
+    let available = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Options {
+        workers: settings.workers.map_or(available, std::num::NonZero::get),
+        spin: settings.spin,
+        connections: settings.conntrack_flows,
+        seed: settings.seed.unwrap_or_else(random_seed),
+    }
+}
+
+/// A seed that nobody outside can guess.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // the standard library seeds each of these from the system
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// Logs how far a long bring-up is.
+fn progress(made: usize, all: usize) {
+    if all >= 100 && made.is_multiple_of(100) {
+        tracing::info!("{made} of {all} namespaces made");
+    }
+}
+
+/// Says on standard output that traffic flows.
+fn ready(name: &str, office: &Office, took: Duration, metrics: Option<std::net::SocketAddr>) {
+    let mut line =
+        format!("ready: lab {name}, {}, in {:.2} s", office.summary(), took.as_secs_f64());
+    if let Some(address) = metrics {
+        line.push_str(&format!(", metrics at http://{address}/metrics"));
+    }
+    // a closed standard output is the reader's choice; the lab runs all the same
+    let _ = writeln!(io::stdout(), "{line}");
+    let _ = io::stdout().flush();
+}
+
+/// Walks through the shared tables until told to stop.
+fn sweeper(
+    mut sweep: Sweep,
+    start: Instant,
+    stop: Arc<Mutex<bool>>,
+) -> Option<thread::JoinHandle<()>> {
+    let spawned = thread::Builder::new().name("sweep".into()).spawn(move || {
+        while !stop.lock().map_or(true, |stop| *stop) {
+            sweep.step(crate::dataplane::worker::tick(start, Instant::now()), &mut |_| {});
+            thread::park_timeout(SWEEP_STEP);
+        }
+    });
+    spawned.inspect_err(|error| tracing::error!("nothing expires: {error}")).ok()
+}

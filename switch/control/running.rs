@@ -1,0 +1,229 @@
+//! A running lab: what is wanted, what was made of it, and the way from one to the next.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kswitch_config::{Cluster, Compiled, Compiler, Names, Observed, Plan, PlannedPort};
+use kswitch_tables::{Generation, PortId};
+
+use super::echoes::Echoes;
+use super::hosts::{echo_specs, host_spec};
+use super::switch::{self, Options, Switch};
+use crate::agents::echo::Echo;
+use crate::lab::{self, Lab};
+
+/// How long workers may take to look at their mail before that is worth a word.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What can go wrong with a lab as a whole.
+#[derive(Debug)]
+pub enum Error {
+    /// In making or removing namespaces and links.
+    Lab(lab::Error),
+    /// In starting the switch.
+    Switch(switch::Error),
+    /// In talking to the workers.
+    Worker(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lab(error) => error.fmt(f),
+            Self::Switch(error) => error.fmt(f),
+            Self::Worker(_) => f.write_str("cannot reach a worker"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Lab(error) => error.source(),
+            Self::Switch(error) => error.source(),
+            Self::Worker(error) => Some(error),
+        }
+    }
+}
+
+impl From<lab::Error> for Error {
+    fn from(error: lab::Error) -> Self {
+        Self::Lab(error)
+    }
+}
+
+impl From<switch::Error> for Error {
+    fn from(error: switch::Error) -> Self {
+        Self::Switch(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Worker(error)
+    }
+}
+
+/// A running lab.
+///
+/// Fields are dropped in this order: listeners, then workers, then namespaces.
+#[derive(Debug)]
+pub struct Running {
+    /// What is wanted.
+    pub cluster: Arc<Cluster>,
+    /// What is seen.
+    pub observed: Observed,
+    /// What ids of the published snapshot are called.
+    pub names: Arc<Names>,
+    echoes: Echoes,
+    /// The workers and their tables.
+    pub switch: Switch,
+    lab: Lab,
+    compiler: Compiler,
+    attached: BTreeMap<PortId, PlannedPort>,
+    generation: Generation,
+}
+
+impl Running {
+    /// Brings a cluster up: namespaces, links, workers, listeners.
+    ///
+    /// `progress` hears of the namespaces made so far and of how many there will be.
+    ///
+    /// # Errors
+    /// The first failure; nothing is left of the lab then.
+    pub fn start(
+        cluster: Arc<Cluster>,
+        echo: Echo,
+        options: &Options,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<Self, Error> {
+        let observed = Observed::default();
+        let mut compiler = Compiler::new(options.seed);
+        let generation = Generation(1);
+        let compiled = compiler.compile(&cluster, &observed, generation);
+        let Compiled { snapshot, names, plan, health_checks: _ } = compiled;
+        let lab = Lab::open(&cluster.settings.lab.name)?;
+        if lab.reclaimed() > 0 {
+            tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
+        }
+        let switch = Switch::start(options, snapshot.clone())?;
+        let mut running = Self {
+            cluster,
+            observed,
+            names: Arc::new(names),
+            echoes: Echoes::new(echo),
+            switch,
+            lab,
+            compiler,
+            attached: BTreeMap::new(),
+            generation,
+        };
+        running.attach(plan.ports.clone(), progress)?;
+        running.switch.publish(Arc::new(snapshot))?;
+        running.listen();
+        Ok(running)
+    }
+
+    /// Makes another cluster of the running one. What did not change is not touched.
+    ///
+    /// # Errors
+    /// If new machines cannot be made: the old cluster goes on then, unchanged.
+    pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
+        let generation = Generation(self.generation.0 + 1);
+        let compiled = self.compiler.compile(&cluster, &self.observed, generation);
+        let Compiled { snapshot, names, plan, health_checks: _ } = compiled;
+        let (going, coming) = self.difference(&plan);
+        let before = std::mem::replace(&mut self.cluster, cluster);
+        // a machine that changes its address goes before it comes: one name, one namespace
+        let (replaced, gone): (Vec<_>, Vec<_>) =
+            going.into_iter().partition(|old| coming.iter().any(|new| new.kind == old.kind));
+        for old in &replaced {
+            self.remove(old)?;
+        }
+        if let Err(error) = self.attach(coming, &|_, _| {}) {
+            self.cluster = before;
+            return Err(error);
+        }
+        self.generation = generation;
+        self.names = Arc::new(names);
+        self.switch.publish(Arc::new(snapshot))?;
+        if !self.switch.settled(generation, SETTLE_PATIENCE) {
+            tracing::warn!("a worker is slow to take generation {}", generation.0);
+        }
+        for old in &gone {
+            self.remove(old)?;
+        }
+        self.listen();
+        self.switch.free();
+        Ok(())
+    }
+
+    /// Publishes anew for what is observed now.
+    ///
+    /// # Errors
+    /// As [`Running::change`].
+    pub fn observe(&mut self, observed: Observed) -> Result<(), Error> {
+        self.observed = observed;
+        self.change(Arc::clone(&self.cluster))
+    }
+
+    /// The ports there are.
+    pub fn ports(&self) -> impl Iterator<Item = &PlannedPort> {
+        self.attached.values()
+    }
+
+    /// The generation published last.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Takes the lab down and says what could not be removed.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed.
+    pub fn close(self) -> Result<(), Error> {
+        let Self { echoes, mut switch, lab, .. } = self;
+        drop(echoes);
+        switch.stop();
+        drop(switch);
+        Ok(lab.close()?)
+    }
+
+    /// Ports that go, and ports that come.
+    fn difference(&self, plan: &Plan) -> (Vec<PlannedPort>, Vec<PlannedPort>) {
+        let wanted: BTreeMap<_, _> = plan.ports.iter().map(|port| (port.id, port)).collect();
+        let going = self.attached.iter().filter(|(id, old)| wanted.get(*id) != Some(old));
+        let going = going.map(|(_, old)| old.clone()).collect();
+        let coming = wanted.into_iter().filter(|(id, new)| self.attached.get(id) != Some(*new));
+        (going, coming.map(|(_, new)| new.clone()).collect())
+    }
+
+    fn attach(
+        &mut self,
+        ports: Vec<PlannedPort>,
+        progress: &dyn Fn(usize, usize),
+    ) -> Result<(), Error> {
+        let specs: Vec<_> =
+            ports.iter().map(|port| host_spec(&self.cluster, port)).collect();
+        let hosts = self.lab.add_hosts(&specs, progress)?;
+        for (port, host) in ports.into_iter().zip(hosts) {
+            self.switch.attach(port.id, host.queues, host.sender)?;
+            self.attached.insert(port.id, port);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, old: &PlannedPort) -> Result<(), Error> {
+        self.switch.detach(old.id)?;
+        self.attached.remove(&old.id);
+        self.echoes.leave(&old.namespace);
+        Ok(self.lab.remove_host(&old.namespace)?)
+    }
+
+    fn listen(&mut self) {
+        self.echoes.keep(echo_specs(&self.cluster));
+    }
+}

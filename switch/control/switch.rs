@@ -1,0 +1,281 @@
+//! The switch as the control side holds it: shared tables, workers, what was published to them.
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kswitch_tables::affinity::Affinities;
+use kswitch_tables::{Conntrack, Fdb, Generation, Loads, Neighbours, PortId, Snapshot};
+use mio::Poll;
+
+use crate::dataplane::mailbox::{Command, Mailbox, View};
+use crate::dataplane::worker::{WAKE, Worker};
+use crate::dataplane::{Counters, Pipeline, Shared};
+use crate::port::{Queue, Sender};
+
+/// Ports that a worker has counters for: as many as a [`PortId`] can number.
+const PORTS_MAX: usize = 1 << 16;
+
+/// Ethernet addresses and neighbours that are learned at most; what the lab made itself is known
+/// without learning.
+const LEARNED_MAX: usize = 8192;
+
+/// Clients that are remembered at most for session affinity.
+const AFFINITIES_MAX: usize = 65_536;
+
+/// Backends whose flows are counted at most, for the choice of the least loaded.
+const LOADS_MAX: usize = 65_536;
+
+/// Sizes, threads and seed of a switch.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Pinned threads.
+    pub workers: usize,
+    /// How long a worker polls on after its last frame before it sleeps.
+    pub spin: Duration,
+    /// Connections of each family that are tracked at most.
+    pub connections: usize,
+    /// Seed of hashing and of random choices.
+    pub seed: u64,
+}
+
+/// What can go wrong in starting a switch.
+#[derive(Debug)]
+pub enum Error {
+    /// The machine does not say which processors it has.
+    NoCores,
+    /// A worker could not be pinned to its processor.
+    Pin {
+        /// The processor.
+        core: usize,
+    },
+    /// The system refused something that a worker needs.
+    Worker(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCores => f.write_str("cannot tell which processors there are"),
+            Self::Pin { core } => write!(f, "cannot pin a worker to processor {core}"),
+            Self::Worker(_) => f.write_str("cannot start a worker"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Worker(error) => Some(error),
+            Self::NoCores | Self::Pin { .. } => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Worker(error)
+    }
+}
+
+/// The tables that all workers share, empty.
+pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
+    Arc::new(Shared {
+        conntrack: Conntrack::new(connections, connections, seed),
+        fdb: Fdb::new(LEARNED_MAX, seed),
+        neighbours: Neighbours::new(LEARNED_MAX, seed),
+        affinity: Affinities::new(AFFINITIES_MAX, seed),
+        loads: Loads::new(LOADS_MAX),
+    })
+}
+
+/// A running switch.
+#[derive(Debug)]
+pub struct Switch {
+    /// Tables that all workers share.
+    pub shared: Arc<Shared>,
+    /// When the clock of ticks started.
+    pub start: Instant,
+    workers: Vec<Running>,
+    senders: Vec<Option<Sender>>,
+    /// Views that a worker may still hold, newest last. Freed here, never by a worker.
+    views: Vec<Arc<View>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    core: usize,
+    counters: Arc<Counters>,
+    mailbox: Arc<Mailbox>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Switch {
+    /// Starts the workers, each pinned to a processor, judging by `snapshot`; no port yet.
+    ///
+    /// # Errors
+    /// [`Error`], as it says. Workers already started are stopped.
+    pub fn start(options: &Options, snapshot: Snapshot) -> Result<Self, Error> {
+        let cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());
+        let cores = cores.ok_or(Error::NoCores)?;
+        let view = Arc::new(View { snapshot: Arc::new(snapshot), senders: Vec::new() });
+        let mut switch = Self {
+            shared: shared(options.connections, options.seed),
+            start: Instant::now(),
+            workers: Vec::new(),
+            senders: Vec::new(),
+            views: vec![Arc::clone(&view)],
+        };
+        for (number, core) in cores.iter().cycle().take(options.workers).enumerate() {
+            match switch.spawn(options, number, *core, &view) {
+                Ok(running) => switch.workers.push(running),
+                Err(error) => {
+                    switch.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(switch)
+    }
+
+    fn spawn(
+        &self,
+        options: &Options,
+        number: usize,
+        core: core_affinity::CoreId,
+        view: &Arc<View>,
+    ) -> Result<Running, Error> {
+        let poll = Poll::new()?;
+        let mailbox = Arc::new(Mailbox::new(Some(mio::Waker::new(poll.registry(), WAKE)?)));
+        let counters = Arc::new(Counters::new(PORTS_MAX));
+        let seed = options.seed.wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let pipeline = Pipeline::new(Arc::clone(&self.shared), Arc::clone(&counters), seed);
+        let worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
+        let (start, spin) = (self.start, options.spin);
+        let (pinned, is_pinned) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+            let done = core_affinity::set_for_current(core);
+            // the starter waits for this word; without it there is nobody to run for
+            if pinned.send(done).is_err() || !done {
+                return Ok(());
+            }
+            worker.run(poll, spin, start)
+        })?;
+        if is_pinned.recv() != Ok(true) {
+            return Err(Error::Pin { core: core.id });
+        }
+        Ok(Running { core: core.id, counters, mailbox, thread })
+    }
+
+    /// Attaches a port: its queues are spread over the workers, and all of them may send on it
+    /// from the next publication on.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub fn attach(&mut self, id: PortId, queues: Vec<Queue>, sender: Sender) -> io::Result<()> {
+        let at = usize::from(id.0);
+        if self.senders.len() <= at {
+            self.senders.resize(at + 1, None);
+        }
+        if let Some(room) = self.senders.get_mut(at) {
+            *room = Some(sender);
+        }
+        for (number, queue) in queues.into_iter().enumerate() {
+            let worker = (at + number) % self.workers.len().max(1);
+            if let Some(worker) = self.workers.get(worker) {
+                worker.mailbox.command(Command::Attach(id, queue))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches a port: no worker receives from it any more, and after the next publication none
+    /// sends on it.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub fn detach(&mut self, id: PortId) -> io::Result<()> {
+        if let Some(room) = self.senders.get_mut(usize::from(id.0)) {
+            *room = None;
+        }
+        self.shared.fdb.flush_port(id);
+        self.workers.iter().try_for_each(|worker| worker.mailbox.command(Command::Detach(id)))
+    }
+
+    /// Publishes a snapshot with the ports attached now, and frees what no worker holds.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub fn publish(&mut self, snapshot: Arc<Snapshot>) -> io::Result<()> {
+        let view = Arc::new(View { snapshot, senders: self.senders.clone() });
+        self.views.push(Arc::clone(&view));
+        for worker in &self.workers {
+            worker.mailbox.publish(Arc::clone(&view))?;
+        }
+        drop(view);
+        self.free();
+        Ok(())
+    }
+
+    /// Frees the views that no worker holds; the newest stays.
+    pub fn free(&mut self) {
+        let newest = self.views.len().saturating_sub(1);
+        let mut at = 0;
+        self.views.retain(|view| {
+            at += 1;
+            at > newest || Arc::strong_count(view) > 1
+        });
+    }
+
+    /// The snapshot published last.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.views.last().map(|view| Arc::clone(&view.snapshot))
+    }
+
+    /// Waits until every worker judges by `generation` or a later one; `false` after `patience`.
+    pub fn settled(&self, generation: Generation, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        loop {
+            if self.workers.iter().all(|worker| worker.mailbox.generation() >= generation) {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Each worker's processor and counters.
+    pub fn workers(&self) -> impl Iterator<Item = (usize, &Counters)> {
+        self.workers.iter().map(|worker| (worker.core, &*worker.counters))
+    }
+
+    /// Whether every worker still runs.
+    pub fn is_alive(&self) -> bool {
+        self.workers.iter().all(|worker| !worker.thread.is_finished())
+    }
+
+    /// Ends the workers.
+    pub fn stop(&mut self) {
+        for worker in &self.workers {
+            // a worker that cannot be woken is spinning, and sees the word all the same
+            let _ = worker.mailbox.stop();
+        }
+        for worker in self.workers.drain(..) {
+            match worker.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!("a worker failed: {error}"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

@@ -1,0 +1,199 @@
+//! The running lab as clients see it: Kubernetes objects where there are such, else records.
+
+use std::collections::BTreeMap;
+
+use kswitch_config::PortKind;
+use kswitch_tables::conntrack::Connection;
+use kswitch_tables::{PortId, Route, RouterId, RouterRole, SegmentId, Snapshot, Tick};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::conntrack_timeouts;
+use super::request::{
+    FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, Traffic,
+};
+use super::running::Running;
+use crate::dataplane::worker::tick;
+
+/// Answers `get`.
+pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response {
+    let cluster = &running.cluster;
+    match kind {
+        Kind::Nodes => objects(cluster.nodes.iter().map(|node| &*node.object), select),
+        Kind::Pods => objects(cluster.pods.iter().map(|pod| &*pod.object), select),
+        Kind::Services => objects(cluster.services.iter().map(|service| &**service), select),
+        Kind::EndpointSlices => objects(cluster.endpoint_slices.iter().map(|slice| &**slice), select),
+        Kind::Ports => Response::records(ports(running, select)),
+        Kind::Routes => Response::records(routes(running, select)),
+        Kind::Fdb => Response::records(fdb(running)),
+    }
+}
+
+/// Kubernetes objects as JSON, those that a selector takes.
+fn objects<T: Serialize>(all: impl IntoIterator<Item = T>, select: &Selector) -> Response {
+    let taken = |object: &Value| {
+        let text = |key: &str| object.pointer(key).and_then(Value::as_str);
+        select.takes(text("/metadata/namespace"), text("/metadata/name").unwrap_or_default())
+    };
+    let values = all.into_iter().filter_map(|object| serde_json::to_value(object).ok());
+    Response::Objects { items: values.filter(taken).collect() }
+}
+
+/// What the workers counted at a port, together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PortTraffic {
+    pub(super) received: Traffic,
+    pub(super) sent: Traffic,
+    pub(super) busy: u64,
+}
+
+/// What was carried at a port, over all workers.
+pub(super) fn traffic(running: &Running, id: PortId) -> PortTraffic {
+    let mut sum = PortTraffic::default();
+    for port in running.switch.workers().filter_map(|(_, counters)| counters.port(id)) {
+        sum.received.frames += port.received_frames.get();
+        sum.received.octets += port.received_octets.get();
+        sum.sent.frames += port.sent_frames.get();
+        sum.sent.octets += port.sent_octets.get();
+        sum.busy += port.busy_frames.get();
+    }
+    sum
+}
+
+/// What is behind a port, in a word.
+pub(super) const fn role(kind: &PortKind) -> &'static str {
+    match kind {
+        PortKind::Node { .. } => "node",
+        PortKind::External { .. } => "external",
+        PortKind::Pod { .. } => "pod",
+    }
+}
+
+fn ports(running: &Running, select: &Selector) -> Vec<PortRecord> {
+    let snapshot = running.switch.snapshot();
+    let record = |port: &kswitch_config::PlannedPort| {
+        let traffic = traffic(running, port.id);
+        let router = snapshot.as_ref().and_then(|s| Some(s.topology.port(port.id)?.router));
+        PortRecord {
+            name: port.kind.to_string(),
+            role: role(&port.kind).into(),
+            node: router.and_then(|router| node_name(running, snapshot.as_deref()?, router)),
+            mac: port.mac.to_string(),
+            addresses: port.addresses.iter().map(ipnet::IpNet::addr).collect(),
+            mtu: port.mtu,
+            received: traffic.received,
+            sent: traffic.sent,
+            send_busy: traffic.busy,
+        }
+    };
+    let takes = |port: &&kswitch_config::PlannedPort| match &port.kind {
+        PortKind::Pod { namespace, name } => select.takes(Some(namespace), name),
+        PortKind::Node { name } | PortKind::External { name } => select.takes(None, name),
+    };
+    running.ports().filter(takes).map(record).collect()
+}
+
+/// A node's name; `None` for the edge.
+fn node_name(running: &Running, snapshot: &Snapshot, router: RouterId) -> Option<String> {
+    let is_node = snapshot.topology.router(router)?.role == RouterRole::Node;
+    is_node.then(|| running.names.router(router).map(str::to_owned))?
+}
+
+fn router_name(running: &Running, snapshot: &Snapshot, router: RouterId) -> String {
+    node_name(running, snapshot, router).unwrap_or_else(|| "edge".into())
+}
+
+fn routes(running: &Running, select: &Selector) -> Vec<RouteRecord> {
+    let Some(snapshot) = running.switch.snapshot() else { return Vec::new() };
+    let mut records = Vec::new();
+    let routers = (0..).map(RouterId).zip(&snapshot.topology.routers);
+    for (id, router) in routers {
+        let name = router_name(running, &snapshot, id);
+        let Some(table) = snapshot.topology.tables.get(router.table) else { continue };
+        if !select.takes(None, &name) {
+            continue;
+        }
+        for (prefix, route) in table.iter() {
+            let (action, via) = match route {
+                Route::Router(next) if *next == id => ("connected", None),
+                Route::Router(next) => ("router", Some(router_name(running, &snapshot, *next))),
+                Route::Connected => ("connected", None),
+                Route::Discard => ("discard", None),
+            };
+            let (router, prefix) = (name.clone(), prefix.to_string());
+            records.push(RouteRecord { router, prefix, action: action.into(), via });
+        }
+    }
+    records.sort_by(|a, b| (&a.router, &a.prefix).cmp(&(&b.router, &b.prefix)));
+    records
+}
+
+fn fdb(running: &Running) -> Vec<FdbRecord> {
+    let Some(snapshot) = running.switch.snapshot() else { return Vec::new() };
+    let segment_name = |id: SegmentId| {
+        let router = snapshot.topology.segment(id).map(|segment| segment.router);
+        match router.and_then(|router| node_name(running, &snapshot, router)) {
+            Some(node) => node,
+            None => "uplink".into(),
+        }
+    };
+    let port_name = |id: PortId| {
+        let port = running.ports().find(|port| port.id == id);
+        port.map_or_else(|| format!("port {}", id.0), |port| port.kind.to_string())
+    };
+    let known = snapshot.topology.bridge_ports.iter().map(|((segment, mac), port)| FdbRecord {
+        segment: segment_name(*segment),
+        mac: mac.to_string(),
+        port: port_name(*port),
+        age_seconds: None,
+    });
+    let now = now(running);
+    let learned = running.switch.shared.fdb.entries().map(|station| FdbRecord {
+        segment: segment_name(station.segment),
+        mac: station.mac.to_string(),
+        port: port_name(station.port),
+        age_seconds: Some(seconds(now.since(station.seen))),
+    });
+    let mut records: Vec<_> = known.chain(learned).collect();
+    records.sort_by(|a, b| (&a.segment, &a.mac).cmp(&(&b.segment, &b.mac)));
+    records
+}
+
+/// The live flows.
+pub(super) fn flows(running: &Running) -> Vec<FlowRecord> {
+    let timeouts = conntrack_timeouts(&running.cluster.settings.switch.timeouts);
+    let now = now(running);
+    let record = |connection: Connection| {
+        let left =
+            timeouts.of(connection.life.state).saturating_sub(now.since(connection.life.seen));
+        FlowRecord {
+            protocol: connection.original.protocol.to_string(),
+            state: connection.life.state.name().into(),
+            source: connection.original.source.to_string(),
+            target: connection.original.target.to_string(),
+            reply_source: connection.forward.target.to_string(),
+            reply_target: connection.forward.source.to_string(),
+            expires_seconds: seconds(left),
+        }
+    };
+    running.switch.shared.conntrack.connections().map(record).collect()
+}
+
+/// What happened to flows so far, by name.
+pub(super) fn events(running: &Running) -> BTreeMap<String, u64> {
+    let sum = |of: fn(&crate::dataplane::Counters) -> u64| {
+        running.switch.workers().map(|(_, counters)| of(counters)).sum()
+    };
+    BTreeMap::from([
+        ("admitted".into(), sum(|counters| counters.admitted.get())),
+        ("found".into(), sum(|counters| counters.established.get())),
+    ])
+}
+
+fn now(running: &Running) -> Tick {
+    tick(running.switch.start, std::time::Instant::now())
+}
+
+fn seconds(ticks: u32) -> f64 {
+    f64::from(ticks) / f64::from(Tick::PER_SECOND)
+}

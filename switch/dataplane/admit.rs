@@ -1,0 +1,303 @@
+//! The first frame of a flow: every table is asked, then both directions are recorded.
+
+use kswitch_tables::conntrack::{BindError, BindingFlags, Bound, State, TcpFlags};
+use kswitch_tables::{
+    Address, Attachment, Binding, Endpoint, Flow, MacAddress, Port, PortId, PortRole, RouterRole,
+    Snapshot,
+};
+
+use super::masquerade::candidates;
+use super::pipeline::{At, Pipeline, Refusal};
+use super::rewrite::deltas;
+use super::translate::{Translation, frontend_at};
+use super::walk::{Step, Walk};
+use super::{DropReason, Frame, Kind, Packet};
+
+/// What became of a first frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Admitted {
+    /// The flow is recorded, or another worker just did: this is its binding.
+    Bound(Binding),
+    /// It is an echo request for a router itself.
+    Router,
+}
+
+/// Where a flow goes: found before anything is recorded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// The machine it ends at.
+    pub(super) egress: Attachment,
+    /// Routers crossed.
+    pub(super) hops: u8,
+    /// The frontend's answer, where the flow was for one.
+    pub(super) translation: Option<Translation>,
+    /// The address that stands in for the source's.
+    pub(super) masquerade: Option<Address>,
+    /// Whether it stays on its bridge.
+    pub(super) is_bridged: bool,
+}
+
+impl Pipeline {
+    /// Admits a new flow. Decides first and records last: a flow that any table refuses leaves
+    /// nothing behind.
+    pub(super) fn admit(
+        &mut self,
+        at: At<'_>,
+        frame: &Frame<'_>,
+        packet: &Packet,
+    ) -> Result<Admitted, Refusal> {
+        let At { snapshot, port, .. } = at;
+        check_source(port, packet)?;
+        let state = first_state(packet)?;
+        if is_for_gateway(snapshot, port, packet) {
+            return Ok(Admitted::Router);
+        }
+        let (target_mac, _) = frame.macs().ok_or(DropReason::FrameTooShort)?;
+        let way = if target_mac == port.router_mac {
+            match self.route(at, packet)? {
+                Some(way) => way,
+                None => return Ok(Admitted::Router),
+            }
+        } else {
+            self.bridged(at, target_mac)?
+        };
+        if way.translation.is_some() && state == State::Established {
+            return Err(DropReason::MidStream.into());
+        }
+        let binding = self.bind(at, &packet.flow, &way, state)?;
+        self.counters.admitted.add(1);
+        Ok(Admitted::Bound(binding))
+    }
+
+    /// From router to router: frontends on the way, then the way to the backend. `None` where a
+    /// router itself is the target of an echo request.
+    pub(super) fn route(&mut self, at: At<'_>, packet: &Packet) -> Result<Option<Way>, Refusal> {
+        let At { snapshot, port, .. } = at;
+        let flow = &packet.flow;
+        let mut walk = Walk::new(&snapshot.topology, port);
+        let refused = |walk: &Walk<'_>, reason| Refusal { router: Some(walk.at()), ..reason };
+        let (mut translation, mut masquerade, mut egress) = (None, None, None);
+        while egress.is_none() && translation.is_none() {
+            expire(&walk, packet)?;
+            let router = walk.router().ok_or(DropReason::NoRoute)?;
+            if router.role == RouterRole::Node {
+                if let Some(id) = frontend_at(snapshot, walk.at(), router, flow) {
+                    let chosen = self
+                        .translate(at, walk.at(), flow, id)
+                        .map_err(|reason| refused(&walk, reason.into()))?;
+                    if chosen.masquerade {
+                        masquerade = router.address_like(flow.source.address);
+                    }
+                    translation = Some(chosen);
+                    break;
+                }
+                if snapshot.frontends.owns(flow.target.address) {
+                    return Err(refused(&walk, DropReason::NoServicePort.into()));
+                }
+            }
+            match walk.step(flow.target.address).map_err(|r| refused(&walk, r.into()))? {
+                Step::Arrived(host) => egress = Some(walk.arrive(host)),
+                Step::Router if packet.kind == Kind::EchoRequest => return Ok(None),
+                Step::Router => return Err(refused(&walk, DropReason::RouterPort.into())),
+                Step::Onward => {}
+            }
+        }
+        let egress = match (egress, translation) {
+            (Some(egress), _) => egress,
+            (None, Some(chosen)) => {
+                walk.to(chosen.backend.address).map_err(|reason| refused(&walk, reason.into()))?
+            }
+            (None, None) => return Err(DropReason::NoRoute.into()),
+        };
+        expire(&walk, packet)?;
+        if masquerade.is_none() {
+            masquerade = outward_source(snapshot, &walk, flow, translation.map(|t| t.backend));
+        }
+        let hops = u8::try_from(walk.crossed().len()).unwrap_or(u8::MAX);
+        Ok(Some(Way { egress, hops, translation, masquerade, is_bridged: false }))
+    }
+
+    /// Straight to another machine of the bridge, by its Ethernet address.
+    pub(super) fn bridged(&self, at: At<'_>, target: MacAddress) -> Result<Way, DropReason> {
+        let At { snapshot, port, .. } = at;
+        let PortRole::Bridged(segment) = port.role else { return Err(DropReason::NotForRouter) };
+        let egress = self.port_of(at, segment, target);
+        let egress = egress.ok_or(DropReason::NoSuchNeighbour)?;
+        let first = snapshot.topology.port(egress).and_then(|port| port.addresses.first());
+        let host = first.and_then(|address| snapshot.topology.hosts.get(address));
+        let egress = *host.ok_or(DropReason::NoSuchNeighbour)?;
+        Ok(Way { egress, hops: 0, translation: None, masquerade: None, is_bridged: true })
+    }
+
+    /// Records both directions, under another source port where the flow's own is taken.
+    fn bind(
+        &mut self,
+        at: At<'_>,
+        flow: &Flow,
+        way: &Way,
+        state: State,
+    ) -> Result<Binding, DropReason> {
+        let At { snapshot, now, ingress, .. } = at;
+        let (mut reclaimed, random) = (false, self.random.next());
+        for port in candidates(flow.source.port, random) {
+            let (source, target) = rewritten(flow, way, port);
+            let (forward, backward) = bindings(snapshot, ingress, flow, way, (source, target))?;
+            let reply = Flow { protocol: flow.protocol, source: target, target: source };
+            let conntrack = &self.shared.conntrack;
+            let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+            if bound == Err(BindError::Full) && !reclaimed {
+                reclaimed = true;
+                if conntrack.reclaim(flow, now).is_some() {
+                    bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+                }
+            }
+            match bound {
+                Ok(Bound::New(found) | Bound::Existing(found)) => return Ok(found.binding),
+                Err(BindError::ReplyTaken) if is_numbered(flow) => {}
+                Err(BindError::ReplyTaken) => return Err(DropReason::NoSourcePort),
+                Err(BindError::Full) => return Err(DropReason::ConntrackFull),
+                Err(BindError::Contended) => return Err(DropReason::ConntrackContended),
+            }
+        }
+        Err(DropReason::NoSourcePort)
+    }
+}
+
+/// Whether another source port (or echo identifier) could tell the flow apart.
+const fn is_numbered(flow: &Flow) -> bool {
+    flow.protocol.has_ports() || flow.source.port != 0
+}
+
+/// Source and target after rewriting, when the flow leaves with this source port.
+pub(super) fn rewritten(flow: &Flow, way: &Way, port: u16) -> (Endpoint, Endpoint) {
+    let source = Endpoint::new(way.masquerade.unwrap_or(flow.source.address), port);
+    let mut target = way.translation.map_or(flow.target, |chosen| chosen.backend);
+    if !flow.protocol.has_ports() {
+        // an echo's identifier stands in both ends
+        target.port = port;
+    }
+    (source, target)
+}
+
+/// The bindings of both directions.
+pub(super) fn bindings(
+    snapshot: &Snapshot,
+    ingress: PortId,
+    flow: &Flow,
+    way: &Way,
+    (source, target): (Endpoint, Endpoint),
+) -> Result<(Binding, Binding), DropReason> {
+    let home = snapshot.topology.hosts.get(&flow.source.address);
+    let home = home.ok_or(DropReason::SpoofedAddress)?;
+    let mut flags = BindingFlags::default();
+    if way.is_bridged {
+        flags = flags.and(BindingFlags::BRIDGED);
+    }
+    if (source, target) != (flow.source, flow.target) {
+        flags = flags.and(BindingFlags::NAT);
+    }
+    if way.masquerade.is_some() {
+        flags = flags.and(BindingFlags::MASQUERADED);
+    }
+    let one = |ingress, from: (Endpoint, Endpoint), to: (Endpoint, Endpoint), hop, flags| {
+        let (ip_delta, transport_delta) = deltas(flow.protocol, from, to);
+        Binding {
+            ingress,
+            source: to.0,
+            target: to.1,
+            ip_delta,
+            transport_delta,
+            hops: way.hops,
+            hop,
+            generation: snapshot.generation,
+            flags,
+        }
+    };
+    let forward = one(ingress, (flow.source, flow.target), (source, target), way.egress.hop, flags);
+    let backward = one(
+        way.egress.port,
+        (target, source),
+        (flow.target, flow.source),
+        home.hop,
+        flags.and(BindingFlags::REPLY),
+    );
+    Ok((forward, backward))
+}
+
+/// The address with which a flow of the cluster leaves through the edge, unless its target is one
+/// to which sources keep their own.
+fn outward_source(
+    snapshot: &Snapshot,
+    walk: &Walk<'_>,
+    flow: &Flow,
+    backend: Option<Endpoint>,
+) -> Option<Address> {
+    let node = snapshot.topology.router(walk.left_through()?)?;
+    let target = backend.unwrap_or(flow.target).address;
+    let is_wanted = snapshot.masquerade_egress
+        && snapshot.is_inside(flow.source.address)
+        && snapshot.unmasqueraded.find(target).is_none();
+    is_wanted.then(|| node.address_like(flow.source.address)).flatten()
+}
+
+/// Refuses sources that no machine behind this port may use.
+///
+/// # Errors
+/// [`DropReason::MartianSource`], [`DropReason::SpoofedAddress`], [`DropReason::MartianTarget`].
+pub(super) fn check_source(port: &Port, packet: &Packet) -> Result<(), DropReason> {
+    let (source, target) = (packet.flow.source.address, packet.flow.target.address);
+    if source.is_unspecified() || source.is_multicast() || source.is_loopback() {
+        return Err(DropReason::MartianSource);
+    }
+    if target.is_unspecified() || target.is_loopback() {
+        return Err(DropReason::MartianTarget);
+    }
+    if port.anti_spoof && !port.addresses.contains(&source) {
+        return Err(DropReason::SpoofedAddress);
+    }
+    Ok(())
+}
+
+/// The state in which a flow begins with this packet.
+fn first_state(packet: &Packet) -> Result<State, DropReason> {
+    match packet.kind {
+        Kind::Tcp(flags) => {
+            State::of_first_segment(TcpFlags(flags)).ok_or(DropReason::InvalidState)
+        }
+        Kind::EchoReply => Err(DropReason::UnsolicitedReply),
+        _ => Ok(State::first(packet.flow.protocol)),
+    }
+}
+
+/// Whether this is an echo request for the router's address on the sender's own link.
+fn is_for_gateway(snapshot: &Snapshot, port: &Port, packet: &Packet) -> bool {
+    packet.kind == Kind::EchoRequest
+        && snapshot
+            .topology
+            .gateways(port)
+            .iter()
+            .any(|gateway| gateway.address == packet.flow.target.address)
+}
+
+/// Refuses a packet that may not cross the routers of the walk so far.
+fn expire(walk: &Walk<'_>, packet: &Packet) -> Result<(), Refusal> {
+    let crossed = walk.crossed();
+    if usize::from(packet.ttl) > crossed.len() {
+        return Ok(());
+    }
+    let last = usize::from(packet.ttl).saturating_sub(1);
+    Err(Refusal { reason: DropReason::TtlExceeded, router: crossed.get(last).copied(), mtu: 0 })
+}
+
+/// The refusal of a packet of a known flow that may not cross all its routers: says which router
+/// it got to.
+pub(super) fn ttl_exceeded(snapshot: &Snapshot, binding: &Binding, packet: &Packet) -> Refusal {
+    let router = snapshot.topology.port(binding.ingress).and_then(|port| {
+        let mut walk = Walk::new(&snapshot.topology, port);
+        // a walk that fails has still crossed the routers before
+        let _ = walk.to(binding.target.address);
+        let last = usize::from(packet.ttl).saturating_sub(1);
+        walk.crossed().get(last).copied().or(Some(walk.at()))
+    });
+    Refusal { reason: DropReason::TtlExceeded, router, mtu: 0 }
+}

@@ -1,0 +1,66 @@
+//! The way of a fragment through the pipeline.
+
+use super::fragment::Later;
+use super::frame::Fragment;
+use super::pipeline::{At, Output, Pipeline, Refusal, Verdict};
+use super::{Frame, Packet, Parsed};
+
+impl Pipeline {
+    /// Carries a fragment: the first one like a whole packet, and then those that waited for it;
+    /// a later one by the ports that the first one had.
+    pub(super) fn piece(
+        &mut self,
+        at: At<'_>,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        fragment: Fragment,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        if fragment.offset > 0 {
+            return self.later(at, frame, packet, fragment, out);
+        }
+        self.fragments.first(at.ingress, packet, fragment, at.now)?;
+        let hash = self.shared.conntrack.hash(&packet.flow);
+        let verdict = self.unicast(at, frame, packet, hash, out);
+        if verdict.is_err() {
+            self.fragments.refuse(at.ingress, packet, fragment);
+            return verdict;
+        }
+        while let Some((mut buffer, length)) =
+            self.fragments.take_held(at.ingress, packet, fragment)
+        {
+            let mut held = Frame::new(buffer.get_mut(..length).unwrap_or(&mut []));
+            if let Ok(Parsed::Ip(later)) = held.parse() {
+                let flow = packet.flow;
+                let later = Packet { flow, ..later };
+                let carried = self.unicast(at, &mut held, &later, hash, out);
+                if let Err(refusal) = carried {
+                    self.counters.count_drop(at.ingress, refusal.reason);
+                }
+            }
+            self.fragments.put_back(buffer);
+        }
+        verdict
+    }
+
+    fn later(
+        &mut self,
+        at: At<'_>,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        fragment: Fragment,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        super::admit::check_source(at.port, packet)?;
+        match self.fragments.later(at.ingress, packet, fragment, at.now, frame.buffer())? {
+            Later::Held => Ok(Verdict::Held),
+            Later::Ports(source, target) => {
+                let mut packet = *packet;
+                packet.flow.source.port = source;
+                packet.flow.target.port = target;
+                let hash = self.shared.conntrack.hash(&packet.flow);
+                self.unicast(at, frame, &packet, hash, out)
+            }
+        }
+    }
+}

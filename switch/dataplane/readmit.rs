@@ -1,0 +1,144 @@
+//! A known flow under new tables: judged again, without choosing anew.
+//!
+//! An established flow keeps its backend and its source port while the backend exists; what may
+//! change is the way there, and whether it is allowed at all. A datagram flow whose backend no
+//! longer serves its frontend is dissolved and admitted anew.
+
+use kswitch_tables::conntrack::{BindingFlags, Direction, Found};
+use kswitch_tables::{Binding, Endpoint, Flow, Protocol, RouterRole, Snapshot};
+
+use super::admit::{Way, bindings, check_source};
+use super::pipeline::{At, Pipeline, Refusal};
+use super::translate::frontend_at;
+use super::walk::{Step, Walk};
+use super::{DropReason, Packet};
+
+/// What to do with a flow found under an older generation.
+enum Judgement {
+    /// Its translation holds; this is its way now.
+    Keep(Way),
+    /// It must be admitted like a new one.
+    Dissolve,
+}
+
+impl Pipeline {
+    /// Judges a known flow by the tables of now: the binding of the packet's direction, or `None`
+    /// where the packet must begin the flow anew.
+    pub(super) fn readmit(
+        &self,
+        at: At<'_>,
+        packet: &Packet,
+        found: &Found,
+    ) -> Result<Option<Binding>, Refusal> {
+        check_source(at.port, packet)?;
+        let Some(binding) = self.rejudge(at.snapshot, &packet.flow, found)? else {
+            return match found.binding.direction() {
+                Direction::Original => Ok(None),
+                // only the original side may begin it anew
+                Direction::Reply => Err(DropReason::MidStream.into()),
+            };
+        };
+        if binding.ingress != at.ingress {
+            // the sender's address lives elsewhere
+            return Err(DropReason::SpoofedAddress.into());
+        }
+        Ok(self.follow(found, packet, at.now)?.then_some(binding))
+    }
+
+    /// The binding of this direction under the tables of now, recorded again; a flow that may not
+    /// go on is removed.
+    ///
+    /// `None` where the flow is dissolved.
+    ///
+    /// # Errors
+    /// Why the flow may not go on.
+    pub(super) fn rejudge(
+        &self,
+        snapshot: &Snapshot,
+        flow: &Flow,
+        found: &Found,
+    ) -> Result<Option<Binding>, DropReason> {
+        let direction = found.binding.direction();
+        let (original, source, target) = match direction {
+            Direction::Original => (*flow, found.binding.source, found.binding.target),
+            // the answers come from the rewritten target to the rewritten source
+            Direction::Reply => {
+                (found.binding.answered_by(flow.protocol), flow.target, flow.source)
+            }
+        };
+        let judged = judge_known(snapshot, &original, found, source, target);
+        let way = match judged {
+            Ok(Judgement::Keep(way)) => way,
+            Ok(Judgement::Dissolve) => {
+                self.shared.conntrack.remove(found);
+                return Ok(None);
+            }
+            Err(reason) => {
+                self.shared.conntrack.remove(found);
+                return Err(reason);
+            }
+        };
+        let home = snapshot.topology.hosts.get(&original.source.address);
+        let home = home.ok_or(DropReason::HostUnreachable)?;
+        let (forward, backward) = bindings(snapshot, home.port, &original, &way, (source, target))?;
+        let binding = match direction {
+            Direction::Original => forward,
+            Direction::Reply => backward,
+        };
+        // another worker may have done the like: its binding says the same
+        self.shared.conntrack.rebind(found, binding);
+        Ok(Some(binding))
+    }
+}
+
+/// Whether the flow's translation still holds, and its way now.
+fn judge_known(
+    snapshot: &Snapshot,
+    original: &Flow,
+    found: &Found,
+    source: Endpoint,
+    target: Endpoint,
+) -> Result<Judgement, DropReason> {
+    let hosts = &snapshot.topology.hosts;
+    let home = hosts.get(&original.source.address).ok_or(DropReason::HostUnreachable)?;
+    let port = snapshot.topology.port(home.port).ok_or(DropReason::HostUnreachable)?;
+    let flags = found.binding.flags;
+    let masquerade = flags.has(BindingFlags::MASQUERADED).then_some(source.address);
+    if flags.has(BindingFlags::BRIDGED) {
+        let egress = *hosts.get(&target.address).ok_or(DropReason::NoSuchNeighbour)?;
+        let way = Way { egress, hops: 0, translation: None, masquerade, is_bridged: true };
+        return Ok(Judgement::Keep(way));
+    }
+    let is_translated = target.address != original.target.address
+        || (target.port != original.target.port && original.protocol.has_ports());
+    let is_settled = !found.life.state.is_unreplied() && original.protocol != Protocol::UDP;
+    let mut walk = Walk::new(&snapshot.topology, port);
+    let mut frontend = None;
+    while let Some(router) = walk.router() {
+        if router.role == RouterRole::Node {
+            frontend = frontend_at(snapshot, walk.at(), router, original);
+        }
+        if frontend.is_some() || !matches!(walk.step(original.target.address), Ok(Step::Onward)) {
+            break;
+        }
+    }
+    let holds = match (is_translated, frontend) {
+        // what was no frontend's still is not
+        (false, None) => true,
+        // a connection outlives its service; a datagram flow does not
+        (true, None) | (false, Some(_)) => is_settled,
+        (true, Some(id)) => {
+            is_settled
+                || snapshot.frontends.get(id).is_some_and(|frontend| frontend.is_serving(target))
+        }
+    };
+    if !holds {
+        return Ok(Judgement::Dissolve);
+    }
+    if !is_translated {
+        walk = Walk::new(&snapshot.topology, port);
+    }
+    let egress = walk.to(target.address)?;
+    let hops = u8::try_from(walk.crossed().len()).unwrap_or(u8::MAX);
+    Ok(Judgement::Keep(Way { egress, hops, translation: None, masquerade, is_bridged: false }))
+}

@@ -1,0 +1,131 @@
+//! From a frontend's address to a backend's: who is served where, and as whom.
+
+use kswitch_tables::{
+    Endpoint, Flow, Frontend, FrontendId, NodeSets, Policy, PortRole, Router, RouterId, Snapshot,
+    Tick,
+};
+
+use super::pipeline::At;
+use super::{DropReason, Pipeline};
+
+/// A frontend's answer to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// The frontend that was asked.
+    pub frontend: FrontendId,
+    /// Where the flow goes instead.
+    pub backend: Endpoint,
+    /// Whether the router's own address must stand in for the source's.
+    pub masquerade: bool,
+}
+
+/// Where a flow comes from, as the router that serves it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The router's own host stack.
+    Router,
+    /// A machine of the cluster.
+    Inside,
+    /// Anything else.
+    Outside,
+}
+
+/// The frontend that `router` serves at the flow's target, if any.
+///
+/// A port of one router's own (host port) comes before addresses, and these before ports that all
+/// routers serve (node ports).
+pub fn frontend_at(
+    snapshot: &Snapshot,
+    id: RouterId,
+    router: &Router,
+    flow: &Flow,
+) -> Option<FrontendId> {
+    let Endpoint { address, port } = flow.target;
+    let (frontends, protocol, is_v4) = (&snapshot.frontends, flow.protocol, address.is_v4());
+    if !protocol.has_ports() {
+        return None;
+    }
+    if router.addresses.contains(&address)
+        && let Some(found) = frontends.at_router(id, address, protocol, port)
+    {
+        return Some(found);
+    }
+    frontends.at_address(address, protocol, port).or_else(|| {
+        router
+            .frontend_addresses
+            .contains(&address)
+            .then(|| frontends.at_local_port(is_v4, protocol, port))
+            .flatten()
+    })
+}
+
+impl Pipeline {
+    /// Chooses a backend for a new flow that `router` serves.
+    ///
+    /// # Errors
+    /// [`DropReason::SourceRange`], [`DropReason::NoLocalEndpoints`] and
+    /// [`DropReason::NoEndpoints`].
+    pub(super) fn translate(
+        &mut self,
+        at: At<'_>,
+        router: RouterId,
+        flow: &Flow,
+        id: FrontendId,
+    ) -> Result<Translation, DropReason> {
+        let At { snapshot, now, port, .. } = at;
+        let frontend = snapshot.frontends.get(id).ok_or(DropReason::NoEndpoints)?;
+        let source = flow.source.address;
+        if let Some(ranges) = frontend.source_ranges {
+            let admitted = snapshot.source_ranges(ranges).is_some_and(|r| r.admits(source));
+            if !admitted {
+                return Err(DropReason::SourceRange);
+            }
+        }
+        let origin = match port.role {
+            PortRole::Host(own) if own == router => Origin::Router,
+            _ if snapshot.is_inside(source) => Origin::Inside,
+            _ => Origin::Outside,
+        };
+        let (sets, masquerade) = sets_for(frontend, origin);
+        let set = sets.at(router).ok_or(if frontend.has_backends {
+            DropReason::NoLocalEndpoints
+        } else {
+            DropReason::NoEndpoints
+        })?;
+        let remembered = frontend.affinity.and_then(|affinity| {
+            let timeout = Tick::from_secs(affinity.timeout_seconds).0;
+            self.shared.affinity.find(source, affinity.group, now, timeout)
+        });
+        let remembered = remembered.filter(|e| snapshot.backends.contains(set, *e));
+        let backend = if let Some(backend) = remembered {
+            backend
+        } else {
+            let random = self.random.next();
+            let chosen = snapshot.backends.choose(set, flow, random, &self.shared.loads);
+            chosen.ok_or(DropReason::NoEndpoints)?.endpoint
+        };
+        if let Some(affinity) = frontend.affinity {
+            // a full table forgets: the next flow is balanced like a first one
+            self.shared.affinity.remember(source, affinity.group, backend, now);
+        }
+        // a machine balanced to itself must see another source, or it would answer itself
+        let hairpin = backend.address == source;
+        Ok(Translation { frontend: id, backend, masquerade: masquerade || hairpin })
+    }
+}
+
+/// Which backends traffic of this origin may use, and whether it is masqueraded.
+///
+/// Source: `ServiceSpec.internalTrafficPolicy`, `ServiceSpec.externalTrafficPolicy`; KEP-2086.
+fn sets_for(frontend: &Frontend, origin: Origin) -> (&NodeSets, bool) {
+    match (frontend.policy, origin) {
+        (Policy::Internal { masquerade_all }, origin) => {
+            (&frontend.sets, masquerade_all || origin != Origin::Inside)
+        }
+        (Policy::External, _) => (&frontend.sets, true),
+        (Policy::ExternalLocal, Origin::Outside) => (&frontend.sets, false),
+        (Policy::ExternalLocal, Origin::Inside) => (&frontend.cluster_sets, false),
+        (Policy::ExternalLocal, Origin::Router) => (&frontend.cluster_sets, true),
+        (Policy::HostPort, origin) => (&frontend.sets, origin == Origin::Router),
+    }
+}

@@ -1,0 +1,121 @@
+//! The way of a packet from router to router.
+
+use kswitch_tables::{
+    Address, Attachment, Port, PortRole, Route, Router, RouterId, RouterRole, Topology,
+};
+
+use super::DropReason;
+
+/// Routers that a packet may cross inside the switch: there and back again through both of its
+/// nodes and the edge, and no loop.
+pub const ROUTERS_MAX: usize = 8;
+
+/// Where one step led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The router has the target on one of its links.
+    Arrived(Attachment),
+    /// The router itself is the target, and has no host stack to hand the packet to.
+    Router,
+    /// The packet is at the next router now.
+    Onward,
+}
+
+/// A packet under way.
+#[derive(Clone, Debug)]
+pub struct Walk<'s> {
+    topology: &'s Topology,
+    at: RouterId,
+    crossed: [RouterId; ROUTERS_MAX],
+    count: usize,
+    /// The last node before the edge, once the packet has gone out to it.
+    left_through: Option<RouterId>,
+}
+
+impl<'s> Walk<'s> {
+    /// A packet that came in at `port`. Its router is a hop unless the port is the router's own
+    /// host stack.
+    pub fn new(topology: &'s Topology, port: &Port) -> Self {
+        let is_host = matches!(port.role, PortRole::Host(_));
+        Self {
+            topology,
+            at: port.router,
+            crossed: [port.router; ROUTERS_MAX],
+            count: usize::from(!is_host),
+            left_through: None,
+        }
+    }
+
+    /// Where the packet is.
+    pub const fn at(&self) -> RouterId {
+        self.at
+    }
+
+    /// The router where the packet is.
+    pub fn router(&self) -> Option<&'s Router> {
+        self.topology.router(self.at)
+    }
+
+    /// The node through which the packet went out to the edge.
+    pub const fn left_through(&self) -> Option<RouterId> {
+        self.left_through
+    }
+
+    /// The routers crossed so far, in order; each takes one off the TTL.
+    pub fn crossed(&self) -> &[RouterId] {
+        self.crossed.get(..self.count).unwrap_or(&[])
+    }
+
+    /// One step towards `target`.
+    ///
+    /// # Errors
+    /// [`DropReason::NoRoute`], [`DropReason::HostUnreachable`], [`DropReason::NoService`] as the
+    /// routing table has it; [`DropReason::TtlExceeded`] for a loop of routes.
+    pub fn step(&mut self, target: Address) -> Result<Step, DropReason> {
+        let host = self.topology.hosts.get(&target).copied();
+        if let Some(host) = host.filter(|host| host.router == self.at) {
+            return Ok(Step::Arrived(host));
+        }
+        let router = self.router().ok_or(DropReason::NoRoute)?;
+        if host.is_none() && router.addresses.contains(&target) {
+            return Ok(Step::Router);
+        }
+        let next = match self.topology.route(router, target).ok_or(DropReason::NoRoute)? {
+            Route::Router(next) if next == self.at => return Err(DropReason::HostUnreachable),
+            Route::Router(next) => next,
+            Route::Connected => return Err(DropReason::HostUnreachable),
+            Route::Discard => return Err(DropReason::NoService),
+        };
+        let is_edge =
+            self.topology.router(next).is_some_and(|router| router.role == RouterRole::Edge);
+        if is_edge && router.role == RouterRole::Node {
+            self.left_through = Some(self.at);
+        }
+        *self.crossed.get_mut(self.count).ok_or(DropReason::TtlExceeded)? = next;
+        self.count += 1;
+        self.at = next;
+        Ok(Step::Onward)
+    }
+
+    /// All steps to `target`: its attachment.
+    ///
+    /// # Errors
+    /// As [`Walk::step`]; [`DropReason::HostUnreachable`] where a router itself is the target.
+    pub fn to(&mut self, target: Address) -> Result<Attachment, DropReason> {
+        loop {
+            match self.step(target)? {
+                Step::Arrived(host) => return Ok(self.arrive(host)),
+                Step::Router => return Err(DropReason::HostUnreachable),
+                Step::Onward => {}
+            }
+        }
+    }
+
+    /// Ends the walk at `host`; a router is no hop for its own host stack.
+    pub fn arrive(&mut self, host: Attachment) -> Attachment {
+        if host.is_host && self.crossed().last() == Some(&host.router) {
+            self.count -= 1;
+        }
+        host
+    }
+}

@@ -1,0 +1,100 @@
+//! One host of the lab: a pod, a node's own network stack, or somebody outside.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::record::Record;
+use super::sysctl::{self, SharesAddresses};
+use super::{Error, etc, link, namespace};
+use crate::port::{self, plain, tap};
+
+/// What a host shall be.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    /// The name of its network namespace.
+    pub namespace: String,
+    /// Its host name, as its processes see it.
+    pub hostname: String,
+    /// The name of its interface, a TAP; usually `eth0`.
+    pub interface: String,
+    /// The interface's address on its link.
+    pub mac: [u8; 6],
+    /// The interface's MTU, octets.
+    pub mtu: u16,
+    /// The interface's addresses with the lengths of their prefixes. Hosts with IPv6 get a
+    /// link-local address derived from `mac` as well, unless there is one among these.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Gateways of the default routes, one per family; they need not be in any prefix.
+    pub gateways: Vec<IpAddr>,
+    /// Further addresses, on the loopback interface: those that the switch's router answers for
+    /// on the host's behalf.
+    pub loopback: Vec<IpAddr>,
+    /// Its `/etc/resolv.conf`; the machine's own when absent.
+    pub resolv_conf: Option<String>,
+    /// Its `/etc/hosts`; the machine's own when absent.
+    pub hosts: Option<String>,
+    /// Queues of the TAP.
+    pub queues: usize,
+    /// Whether to make a plain TAP, without offloads and with one queue whatever `queues` says.
+    pub plain: bool,
+}
+
+/// A host made: its interface is up, and this is its other end.
+#[derive(Debug)]
+pub struct Host {
+    /// The name of its network namespace.
+    pub namespace: String,
+    /// The receiving queues of its TAP.
+    pub queues: Vec<port::Queue>,
+    /// The sending side of its TAP.
+    pub sender: port::Sender,
+}
+
+/// Makes a host on the calling thread, which stays in the host's namespace: the caller must not
+/// use the thread for anything but making hosts.
+///
+/// On failure the caller removes what the record says.
+pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
+    let name = &spec.namespace;
+    let create = || format!("create namespace {name}");
+    let identity = namespace::unshare_thread().map_err(Error::failed(create))?;
+    if namespace::path(name).symlink_metadata().is_ok() {
+        return Err(Error::Taken { namespace: name.clone() });
+    }
+    record.add(name, identity)?;
+    namespace::name_thread(name).map_err(Error::failed(create))?;
+    etc::write(record.lab(), name, &files(spec))?;
+
+    let shares_addresses =
+        if spec.loopback.is_empty() { SharesAddresses::No } else { SharesAddresses::WithRouter };
+    sysctl::settle(name, shares_addresses)?;
+    let (queues, sender) = open_port(spec)
+        .map_err(Error::failed(|| format!("make interface {} in {name}", spec.interface)))?;
+    link::configure(spec)?;
+    Ok(Host { namespace: name.clone(), queues, sender })
+}
+
+/// Makes the host's interface. It stays until the namespace goes, for the sake of a quick end.
+fn open_port(spec: &HostSpec) -> io::Result<(Vec<port::Queue>, port::Sender)> {
+    if spec.plain {
+        let device = plain::Plain::open(&spec.interface)?;
+        device.outlive_descriptors()?;
+        let (queue, sender) = device.into_parts();
+        return Ok((vec![port::Queue::Plain(queue)], port::Sender::Plain(Arc::new(sender))));
+    }
+    let device = tap::Tap::open(&spec.interface, spec.queues)?;
+    device.outlive_descriptors()?;
+    let (queues, sender) = device.into_parts();
+    let queues = queues.into_iter().map(port::Queue::Tap).collect();
+    Ok((queues, port::Sender::Tap(Arc::new(sender))))
+}
+
+/// The files that a host finds under `/etc`.
+fn files(spec: &HostSpec) -> Vec<(&'static str, &str)> {
+    let HostSpec { hostname, resolv_conf, hosts, .. } = spec;
+    let hostname = Some(("hostname", hostname.as_str()));
+    let resolv_conf = resolv_conf.as_deref().map(|text| ("resolv.conf", text));
+    let hosts = hosts.as_deref().map(|text| ("hosts", text));
+    [hostname, resolv_conf, hosts].into_iter().flatten().collect()
+}
