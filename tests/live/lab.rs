@@ -1,0 +1,237 @@
+//! A lab run by the real binary, and what is asked of it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kswitch::lab::namespace;
+use libtest_mimic::Failed;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+/// How long a lab may take to come up or go down before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long one exchange may take.
+pub const EXCHANGE: Duration = Duration::from_secs(3);
+
+/// Whether a program is there to be run.
+pub fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
+}
+
+/// The quickstart lab under another name.
+pub fn quickstart(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/labs/quickstart.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let named = text.replace("name = \"quickstart\"", &format!("name = \"{name}\""));
+    assert_ne!(named, text, "the lab is called something else");
+    named
+}
+
+/// A name that no other test uses.
+pub fn fresh_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A running lab.
+pub struct Lab {
+    pub name: String,
+    pub config: PathBuf,
+    pub ready: String,
+    pub took: Duration,
+    child: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Lab {
+    /// Runs the lab of this text and waits until it is ready.
+    pub fn start(name: &str, text: &str) -> Result<Self, Failed> {
+        let directory = tempfile::tempdir()?;
+        let config = directory.path().join("lab.toml");
+        std::fs::write(&config, text)?;
+        let begun = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kswitch"))
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (says, said) = mpsc::channel();
+        let stdout = child.stdout.take().ok_or("no standard output")?;
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if says.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut stderr = child.stderr.take().ok_or("no standard error")?;
+        let (complains, complaints) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            let _ = complains.send(text);
+        });
+        let ready = match said.recv_timeout(PATIENCE) {
+            Ok(line) if line.starts_with("ready") => line,
+            other => {
+                let _ = child.kill();
+                let _ = child.wait();
+                let complaint = complaints.recv_timeout(PATIENCE).unwrap_or_default();
+                return Err(format!("not ready: {other:?}: {complaint}").into());
+            }
+        };
+        let took = begun.elapsed();
+        let name = name.to_owned();
+        Ok(Self { name, config, ready, took, child, _directory: directory })
+    }
+
+    pub fn quickstart() -> Result<Self, Failed> {
+        let name = fresh_name();
+        Self::start(&name, &quickstart(&name))
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Asks it to end, and waits; answers its exit code.
+    pub fn stop(&mut self) -> Result<Option<i32>, Failed> {
+        kill(Pid::from_raw(self.pid()), Signal::SIGTERM)?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.code());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err("did not end".into())
+    }
+
+    /// Ends it at once, leaving everything behind.
+    pub fn kill(&mut self) -> Result<(), Failed> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Runs a client command against it.
+    pub fn client(&self, arguments: &[&str]) -> Result<Output, Failed> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kswitch"));
+        Ok(command.args(["--lab", &self.name]).args(arguments).output()?)
+    }
+
+    /// What a client command says; it must succeed.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
+        let output = self.client(arguments)?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(format!("{arguments:?}: {complaint}").into());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The objects that `get -o json` shows.
+    pub fn get(&self, kind: &str) -> Result<Vec<Value>, Failed> {
+        let list: Value = serde_json::from_str(&self.ask(&["get", kind, "-o", "json"])?)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_else(|| vec![list]))
+    }
+
+    /// The cluster IP of a Service of the default namespace, of one family.
+    pub fn cluster_ip(&self, service: &str, is_v4: bool) -> Result<String, Failed> {
+        let services = self.get("services")?;
+        let object = services.iter().find(|object| object["metadata"]["name"] == service);
+        let ips = object.and_then(|o| o["spec"]["clusterIPs"].as_array().cloned());
+        let ips = ips.ok_or("no such service")?;
+        let ip = ips.iter().filter_map(Value::as_str).find(|ip| ip.contains('.') == is_v4);
+        Ok(ip.ok_or("not of this family")?.to_owned())
+    }
+
+    /// The addresses of a pod of the default namespace.
+    pub fn pod_ip(&self, pod: &str, is_v4: bool) -> Result<String, Failed> {
+        let pods = self.get("pods")?;
+        let object = pods.iter().find(|object| object["metadata"]["name"] == pod);
+        let ips = object.and_then(|o| o["status"]["podIPs"].as_array().cloned());
+        let ips = ips.ok_or("no such pod")?;
+        let ip = ips.iter().filter_map(|ip| ip["ip"].as_str()).find(|ip| ip.contains('.') == is_v4);
+        Ok(ip.ok_or("not of this family")?.to_owned())
+    }
+
+    /// Does something in the namespace of a machine: `default.client`, `node.node-a`, `ext.host`.
+    pub fn inside<T: Send>(
+        &self,
+        machine: &str,
+        closure: impl FnOnce() -> T + Send,
+    ) -> Result<T, Failed> {
+        Ok(namespace::enter(&format!("{}.{machine}", self.name), closure)?)
+    }
+
+    /// The body of a GET from inside a machine.
+    pub fn fetch(&self, machine: &str, target: &str, path: &str) -> Result<String, Failed> {
+        self.inside(machine, || fetch(target, path))?
+    }
+
+    /// What of it there is: namespaces, and directories of files for them.
+    pub fn leftovers(&self) -> Vec<String> {
+        leftovers(&self.name)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) && self.stop().is_err() {
+            let _ = self.kill();
+        }
+    }
+}
+
+/// What there is of a lab outside its process.
+pub fn leftovers(lab: &str) -> Vec<String> {
+    let prefix = format!("{lab}.");
+    ["/run/netns", "/etc/netns", "/run/kswitch"]
+        .iter()
+        .filter_map(|directory| Some((directory, std::fs::read_dir(directory).ok()?)))
+        .flat_map(|(directory, entries)| {
+            entries.flatten().map(move |entry| format!("{directory}/{}", entry.file_name().display()))
+        })
+        .filter(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(&prefix)))
+        // the lock stays, since to remove it would be to race with the next run
+        .filter(|path| !path.ends_with(".lock"))
+        .collect()
+}
+
+/// The body of a GET.
+pub fn fetch(target: &str, path: &str) -> Result<String, Failed> {
+    let address: SocketAddr = target.parse().map_err(|_| format!("{target} is no address"))?;
+    let mut stream = TcpStream::connect_timeout(&address, EXCHANGE)?;
+    stream.set_read_timeout(Some(EXCHANGE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {target}\r\nConnection: close\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("no body")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return Err(format!("{target}{path}: {head}").into());
+    }
+    Ok(body.trim().to_owned())
+}
+
+/// The answer to one datagram.
+pub fn exchange(target: &str, question: &[u8]) -> Result<Vec<u8>, Failed> {
+    let any = if target.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.set_read_timeout(Some(EXCHANGE))?;
+    socket.connect(target)?;
+    socket.send(question)?;
+    let mut room = [0; 65_535];
+    let length = socket.recv(&mut room)?;
+    Ok(room[..length].to_vec())
+}

@@ -1,0 +1,31 @@
+//! The real program with real TAPs, namespaces and sockets.
+//!
+//! Needs root; without it every test here is counted as ignored. Tests that look on with programs
+//! from outside (ping, traceroute, iperf3) are ignored where these are missing.
+
+mod lab;
+mod programs;
+mod scale;
+mod traffic;
+mod upkeep;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// A test: its name, the programs it wants, and what it does.
+type Test = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>);
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let is_root = nix::unistd::geteuid().is_root();
+    let tests = [traffic::TESTS, programs::TESTS, upkeep::TESTS, scale::TESTS].concat();
+    let trials = tests.into_iter().map(|(name, wanted, test): Test| {
+        let missing = wanted.iter().find(|program| !lab::has_program(program));
+        let name = match (is_root, missing) {
+            (false, _) => format!("{name} (needs root)"),
+            (true, Some(program)) => format!("{name} (needs {program})"),
+            (true, None) => name.to_owned(),
+        };
+        Trial::test(name, test).with_ignored_flag(!is_root || missing.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}

@@ -1,0 +1,116 @@
+//! Two stacks move data through a Service while the link loses, doubles and reorders frames.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kswitch::sim::World;
+use kswitch::sim::host::{Host, Impairment};
+use kswitch_config::{Draft, Observed, PortKind};
+use smoltcp::wire::IpEndpoint;
+
+const LAB: &str = r#"
+[lab]
+name = "lossy"
+[cluster]
+pod-cidrs = ["10.4.0.0/14", "fd00:4::/48"]
+service-cidrs = ["10.8.0.0/20", "fd00:8::/112"]
+[[node]]
+name = "a"
+[[node]]
+name = "b"
+[[pod]]
+metadata = { name = "client" }
+spec.nodeName = "a"
+[[pod]]
+metadata = { name = "web", labels = { app = "web" } }
+spec.nodeName = "b"
+[[service]]
+metadata = { name = "web" }
+[service.spec]
+clusterIP = "10.8.1.1"
+clusterIPs = ["10.8.1.1", "fd00:8::101"]
+ipFamilyPolicy = "RequireDualStack"
+selector = { app = "web" }
+ports = [{ port = 80, targetPort = 8080 }]
+"#;
+
+/// Octets moved each way.
+const OCTETS: usize = 300_000;
+
+fn pod(name: &str) -> PortKind {
+    PortKind::Pod { namespace: "default".into(), name: name.into() }
+}
+
+fn octet(n: usize) -> u8 {
+    u8::try_from((n * 31 + n / 251) % 253).unwrap()
+}
+
+/// Moves the data each way; answers the seconds it took on the virtual clock.
+fn transfer(seed: u64, to: IpEndpoint, impairment: Impairment) -> u32 {
+    let cluster = Draft::read_text("lab.toml", LAB, Path::new(".")).validate(None).unwrap();
+    let mut world = World::new(Arc::new(cluster), Observed::default(), seed);
+    let mut host = |name: &str, seed| {
+        let kind = pod(name);
+        let peer = world.peer(&kind).unwrap();
+        Host::new(world.port(&kind).unwrap(), peer, impairment, seed, world.now())
+    };
+    let (mut client, mut server) = (host("client", seed * 2 + 1), host("web", seed * 2 + 2));
+    let listening = server.listen(8080);
+    let connecting = client.connect(to, 4000);
+    let mut sent = [0usize; 2];
+    let mut received = [0usize; 2];
+    let start = world.now();
+    while received != [OCTETS; 2] {
+        assert!(world.now().since(start) < 6_000_0, "stalled at {sent:?}, {received:?}, seed {seed}");
+        for _ in 0..4 {
+            for (n, (host, handle)) in
+                [(&mut client, connecting), (&mut server, listening)].into_iter().enumerate()
+            {
+                host.poll(world.now());
+                let socket = host.tcp(handle);
+                if socket.can_send() && sent[n] < OCTETS {
+                    let more = socket.send(|room| {
+                        let count = room.len().min(OCTETS - sent[n]);
+                        for (at, room) in room[..count].iter_mut().enumerate() {
+                            *room = octet(sent[n] + at);
+                        }
+                        (count, count)
+                    });
+                    sent[n] += more.unwrap();
+                }
+                while socket.can_recv() {
+                    let more = socket.recv(|data| {
+                        for (at, got) in data.iter().enumerate() {
+                            assert_eq!(*got, octet(received[n] + at), "another octet, seed {seed}");
+                        }
+                        (data.len(), data.len())
+                    });
+                    received[n] += more.unwrap();
+                }
+                host.poll(world.now());
+            }
+            world.run();
+        }
+        world.pass_ticks(1);
+    }
+    world.now().since(start) / 10
+}
+
+fn over_both_families(seeds: std::ops::Range<u64>, impairment: Impairment) {
+    for seed in seeds {
+        for vip in ["10.8.1.1", "fd00:8::101"] {
+            let to = IpEndpoint::new(vip.parse::<std::net::IpAddr>().unwrap().into(), 80);
+            transfer(seed, to, impairment);
+        }
+    }
+}
+
+#[test]
+fn data_is_whole_over_a_good_link() {
+    over_both_families(0..2, Impairment::default());
+}
+
+#[test]
+fn data_is_whole_over_a_bad_link() {
+    over_both_families(0..10, Impairment { loss: 50, duplication: 20, reordering: 50 });
+}
