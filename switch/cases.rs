@@ -10,9 +10,14 @@ pub mod findings;
 pub mod format;
 pub mod hosts;
 pub mod junit;
+pub mod l3;
 pub mod maglev;
 pub mod memory;
+pub mod names;
+pub mod nat;
+pub mod packets;
 pub mod place;
+pub mod policy;
 pub mod read;
 pub mod report;
 pub mod services;
@@ -75,10 +80,21 @@ fn verdict(case: &Case, findings: &mut Findings) -> Verdict {
         return Verdict::Skipped(format!("requires {feature}"));
     }
     let carried_out = match case {
-        Case::Services(case) => in_memory(case, |lab, memory| {
-            services::judge(case, lab, memory, findings)
-        }),
+        Case::Services(case) => {
+            in_memory(case, |lab, memory| services::judge(case, lab, memory, findings))
+        }
         Case::Maglev(case) => maglev::judge(&case.vectors, findings),
+        Case::Policy(case) => {
+            in_memory(case, |lab, memory| policy::judge(case, lab, memory, findings))
+        }
+        Case::Nat(case) => packets::judge_sums(&case.sums, findings)
+            .and_then(|()| packets::judge_updates(&case.updates, findings))
+            .and_then(|()| packets::judge_packets(&case.packets, findings))
+            .and_then(|()| match case.steps.as_slice() {
+                [] => Ok(()),
+                _ => in_memory(case, |lab, memory| nat::judge(case, lab, memory, findings)),
+            }),
+        Case::L3(case) => in_memory(case, |lab, memory| l3::judge(case, lab, memory, findings)),
         Case::NotSupported(_) => return Verdict::Skipped("not supported yet".to_owned()),
     };
     match carried_out {

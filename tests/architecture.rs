@@ -40,7 +40,8 @@ fn tables_know_no_io_no_clock_no_thread_no_log() {
     ];
     let found: Vec<_> = lines_with("tables/src", &forbidden)
         .into_iter()
-        .filter(|line| !line.contains("/tests.rs") && !line.contains("/model"))
+        // what only a model checker runs may say what it found
+        .filter(|line| !line.contains("/slots/checking.rs"))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -57,7 +58,7 @@ fn the_dataplane_imports_tables_and_ports_alone() {
 
 #[test]
 fn config_knows_nothing_that_runs() {
-    let forbidden = ["tokio", "std::thread", "std::net::Tcp", "std::net::Udp", "tracing"];
+    let forbidden = ["tokio", "std::net::Tcp", "std::net::Udp", "tracing"];
     let found = lines_with("config/src", &forbidden);
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -257,3 +257,96 @@ fn parse_net(text: &str) -> Option<Prefix> {
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.ok().map(prefix)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{at, cluster, members, pod, service};
+    use super::*;
+    use serde_json::json;
+
+    const GENERATION: Generation = Generation(1);
+
+    fn spec(ip: &str, app: &str) -> serde_json::Value {
+        json!({
+            "clusterIP": ip,
+            "selector": { "app": app },
+            "ports": [{ "name": "web", "port": 80, "targetPort": "web" }],
+        })
+    }
+
+    /// Two Services, each with a pod.
+    fn two() -> Cluster {
+        let mut cluster = cluster();
+        cluster.pods = vec![pod("a", 0, &["10.4.0.5"], "a"), pod("b", 1, &["10.4.1.5"], "b")];
+        cluster.services =
+            vec![service("a", &spec("10.8.0.1", "a")), service("b", &spec("10.8.0.2", "b"))];
+        cluster
+    }
+
+    fn set_at<'c>(compiled: &'c Compiled, to: &str) -> &'c Arc<kswitch_tables::BackendSet> {
+        let set = at(compiled, to).sets.at(fixture::router(0)).unwrap();
+        compiled.snapshot.backends.get(set).unwrap()
+    }
+
+    #[test]
+    fn what_did_not_change_is_shared() {
+        let mut compiler = Compiler::new(7);
+        let first = Arc::new(two());
+        let before = compiler.compile(&first, &Observed::default(), GENERATION);
+        let mut second = (*first).clone();
+        second.pods[0] = pod("a", 0, &["10.4.0.5"], "b");
+        let after = compiler.compile(&second.into(), &Observed::default(), GENERATION);
+        assert!(!at(&after, "10.8.0.1:80").has_backends);
+        assert_eq!(members(&after, at(&after, "10.8.0.2:80"), 0), ["10.4.0.5:8080", "10.4.1.5:8080"]);
+        assert!(Arc::ptr_eq(&before.plan, &after.plan));
+        assert!(Arc::ptr_eq(&before.snapshot.topology, &after.snapshot.topology));
+
+        let mut third = (*first).clone();
+        third.services.insert(0, service("c", &spec("10.8.0.3", "c")));
+        let again = compiler.compile(&third.into(), &Observed::default(), GENERATION);
+        let last = compiler.compile(&first, &Observed::default(), GENERATION);
+        assert!(Arc::ptr_eq(set_at(&again, "10.8.0.1:80"), set_at(&last, "10.8.0.1:80")));
+    }
+
+    #[test]
+    fn readiness_that_is_seen_overrides_what_is_written() {
+        let mut compiler = Compiler::new(7);
+        let cluster = Arc::new(two());
+        let ready = |is_ready| Observed {
+            ready_pods: [(("default".to_owned(), "a".to_owned()), is_ready)].into(),
+            ..Observed::default()
+        };
+        for is_ready in [true, false, true] {
+            let compiled = compiler.compile(&cluster, &ready(is_ready), GENERATION);
+            assert_eq!(at(&compiled, "10.8.0.1:80").has_backends, is_ready);
+            assert!(at(&compiled, "10.8.0.2:80").has_backends);
+        }
+    }
+
+    #[test]
+    fn numbers_stay_with_what_they_were_given_to() {
+        let mut compiler = Compiler::new(7);
+        let first = Arc::new(two());
+        let before = compiler.compile(&first, &Observed::default(), GENERATION);
+        let mut second = (*first).clone();
+        let mut specs = spec("10.8.0.2", "b");
+        specs["ports"][0]["port"] = 8000.into();
+        second.nodes.remove(0);
+        second.pods = vec![pod("c", 0, &["10.4.1.9"], "b"), pod("b", 0, &["10.4.1.5"], "b")];
+        second.services = vec![service("b", &specs)];
+        let after = compiler.compile(&second.into(), &Observed::default(), GENERATION);
+        let port = |compiled: &Compiled, name: &str| {
+            compiled.plan.ports.iter().find(|port| port.kind.to_string() == name).unwrap().id
+        };
+        for name in ["default/b", "node/node-b", "ext/internet"] {
+            assert_eq!(port(&before, name), port(&after, name), "{name}");
+        }
+        assert!(before.plan.ports.iter().all(|before| before.id != port(&after, "default/c")));
+        assert_eq!(after.names.router(fixture::router(1)), Some("node-b"));
+        assert_eq!(after.names.router(fixture::router(0)), None);
+        let label = at(&after, "10.8.0.2:8000").label;
+        assert_eq!(label, at(&before, "10.8.0.2:80").label);
+        assert_eq!(after.names.frontend(label).unwrap().to_string(), "service default/b:web");
+        assert_eq!(after.names.frontend(at(&before, "10.8.0.1:80").label).map(|n| n.to_string()), None);
+    }
+}

@@ -33,6 +33,17 @@ pub(crate) struct Lab {
 
 const SETTINGS: [&str; 4] = ["lab", "cluster", "switch", "policy"];
 const EXTERNAL: &str = "external";
+/// Keys of `[cluster]` that no address depends on.
+const HARMLESS: [&str; 8] = [
+    "mode",
+    "pod-link",
+    "domain",
+    "mtu",
+    "masquerade-egress",
+    "masquerade-all",
+    "localhost-node-ports",
+    "routes",
+];
 
 /// Reads a lab file that is in `directory`.
 pub(crate) fn read(source: Source, directory: &Path) -> Lab {
@@ -68,7 +79,9 @@ pub(crate) fn read(source: Source, directory: &Path) -> Lab {
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
     };
     // where ranges are not known, what lies in them cannot be judged
-    lab.is_broken = of_cluster.has_errors();
+    lab.is_broken = of_cluster.0.iter().any(|finding| {
+        !HARMLESS.iter().any(|key| finding.field.is_within(&Field::of(key)))
+    });
     lab.findings.0.extend(of_cluster.0);
     for member in members {
         lab.member(member);

@@ -314,7 +314,8 @@ impl Default for Timeouts {
             tcp_last_ack: seconds(30),
             tcp_time_wait: seconds(120),
             tcp_close: seconds(10),
-            udp: seconds(30),
+            // Linux has 30 s here; RFC 4787 REQ-5 asks for two minutes of any mapping
+            udp: seconds(120),
             udp_stream: seconds(120),
             icmp: seconds(30),
             sctp: seconds(432_000),

@@ -80,14 +80,10 @@ impl Hosts {
         match packet.packet.kind {
             Kind::Tcp(flags) => self.tcp(machine, packet, flags).into_iter().collect(),
             Kind::Udp => vec![match self.witness(machine, &flow) {
-                Some(witness) => {
-                    Craft::udp(flow.target, flow.source, witness.to_text().as_bytes())
+                Some(witness) => Craft::udp(flow.target, flow.source, witness.to_text().as_bytes()),
+                None => {
+                    icmp::port_unreachable(flow.target.address, flow.source.address, &packet.ip)
                 }
-                None => icmp::port_unreachable(
-                    flow.target.address,
-                    flow.source.address,
-                    &packet.ip,
-                ),
             }],
             Kind::Sctp(_) => self.sctp(machine, packet).into_iter().collect(),
             Kind::EchoRequest => vec![echo_reply(packet)],
@@ -135,11 +131,18 @@ impl Hosts {
         }
         connection.receive = advance(sequence, data);
         // a listener that was stopped still serves what it has open
-        let at = Witness { who: machine.to_string(), at: socket(flow.target), client: socket(flow.source) };
+        let at = Witness {
+            who: machine.to_string(),
+            at: socket(flow.target),
+            client: socket(flow.source),
+        };
         let text = witness.unwrap_or(at).to_text();
         let sent = connection.send;
         connection.send = advance(sent, text.as_bytes());
-        Some(with_data(answer(TCP_PSH | TCP_ACK).numbered(sent, connection.receive), text.as_bytes()))
+        Some(with_data(
+            answer(TCP_PSH | TCP_ACK).numbered(sent, connection.receive),
+            text.as_bytes(),
+        ))
     }
 
     fn sctp(&self, machine: &PortKind, packet: &Received) -> Option<Craft> {

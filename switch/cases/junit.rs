@@ -1,4 +1,4 @@
-//! The report as JUnit XML, as continuous integration reads it.
+//! The report as `JUnit` XML, as continuous integration reads it.
 
 use std::fmt::Write;
 
@@ -60,11 +60,8 @@ fn case(xml: &mut String, report: &CaseReport) {
         Verdict::Skipped(why) => format!("<skipped message=\"{}\"/>", escaped(why)),
         Verdict::Reported => format!("<system-out>{text}</system-out>"),
     };
-    let _ = if inner.is_empty() {
-        writeln!(xml, "/>")
-    } else {
-        writeln!(xml, ">{inner}</testcase>")
-    };
+    let _ =
+        if inner.is_empty() { writeln!(xml, "/>") } else { writeln!(xml, ">{inner}</testcase>") };
 }
 
 /// Text as XML has it, in elements and attributes; what XML cannot hold becomes a question mark.

@@ -163,8 +163,8 @@ fn count(backends: &[&Backend], table: &[Word]) -> BTreeMap<Word, usize> {
 /// The share of slots that change their owner though neither owner has left.
 fn moved_survivors(vector: &Vector, before: &[Word], after: &[Word]) -> f64 {
     let removed: BTreeSet<_> = vector.remove.iter().collect();
-    let moves = |(old, new): &(&Word, &Word)| old != new && !removed.contains(old);
-    let moved = before.iter().zip(after).filter(moves).count();
+    let moves_needlessly = |(old, new): &(&Word, &Word)| old != new && !removed.contains(old);
+    let moved = before.iter().zip(after).filter(moves_needlessly).count();
     let share = |slots: usize| f64::from(u32::try_from(slots).unwrap_or(u32::MAX));
     share(moved) / share(before.len().max(1))
 }

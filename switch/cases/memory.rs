@@ -77,7 +77,8 @@ impl Memory {
         if !own.is_loopback() {
             return own;
         }
-        let addresses = self.world.port(&call.from.kind).into_iter().flat_map(|port| &port.addresses);
+        let addresses =
+            self.world.port(&call.from.kind).into_iter().flat_map(|port| &port.addresses);
         let mut addresses = addresses.map(ipnet::IpNet::addr);
         addresses.find(|ip| ip.is_ipv4() == call.to.is_ipv4()).unwrap_or(own)
     }
@@ -228,16 +229,14 @@ impl Stage for Memory {
     }
 
     fn fetch(&mut self, from: &Machine, to: SocketAddr, _path: &str) -> Fetched {
-        let call =
-            Call { from: from.clone(), source_port: None, to, transport: Transport::Tcp };
+        let call = Call { from: from.clone(), source_port: None, to, transport: Transport::Tcp };
         let attempt = self.call(&call);
         let Outcome::Served(witness) = &attempt.outcome else {
             return Fetched::Nobody(attempt.outcome);
         };
         let cluster = &self.world.cluster;
         let node = cluster.nodes.iter().find(|node| node.addresses.contains(&witness.at.ip()));
-        let check =
-            self.world.health_checks().iter().find(|check| check.port == witness.at.port());
+        let check = self.world.health_checks().iter().find(|check| check.port == witness.at.port());
         let (Some(node), Some(check), HEALTH_CHECK) = (node, check, witness.who.as_str()) else {
             return Fetched::Nobody(attempt.outcome);
         };

@@ -134,8 +134,9 @@ pub fn end(text: &str) -> Result<(IpAddr, Option<u16>), Broken> {
     if let Ok(ip) = text.parse() {
         return Ok((ip, None));
     }
-    let end: SocketAddr =
-        text.parse().map_err(|_| Broken(format!("{text:?} is neither an address nor address:port")))?;
+    let end: SocketAddr = text
+        .parse()
+        .map_err(|_| Broken(format!("{text:?} is neither an address nor address:port")))?;
     Ok((end.ip(), Some(end.port())))
 }
 

@@ -54,13 +54,8 @@ pub fn judge(
     wire: &mut impl Wire,
     findings: &mut Findings,
 ) -> Result<(), Broken> {
-    let mut judge = Judge {
-        lab,
-        wire,
-        saved: Saved::default(),
-        heard: BTreeMap::new(),
-        opening: None,
-    };
+    let mut judge =
+        Judge { lab, wire, saved: Saved::default(), heard: BTreeMap::new(), opening: None };
     for step in &case.steps {
         findings.step(&step.name);
         if !step.changes.is_empty() {
@@ -147,7 +142,8 @@ impl<W: Wire> Judge<'_, W> {
         // what came unasked meanwhile is nobody's
         self.wire.take();
         let acknowledged = self.heard.get(&(from.kind.clone(), key(send, &from, target, port)));
-        let packet = craft::packet(send, &from, (target, port), acknowledged.copied(), &self.saved)?;
+        let packet =
+            craft::packet(send, &from, (target, port), acknowledged.copied(), &self.saved)?;
         let arrivals = self.transmit(&from, &packet, send)?;
         self.note_opening(&from, &packet, &arrivals);
         self.note_numbers(&arrivals);
@@ -175,10 +171,9 @@ impl<W: Wire> Judge<'_, W> {
 
     /// Remembers the connection that a SYN opens.
     fn note_opening(&mut self, from: &Machine, packet: &Craft, arrivals: &[(PortKind, Received)]) {
-        let is_syn = |received: &Received| {
-            matches!(received.packet.kind, Kind::Tcp(flags) if flags & (TCP_SYN | TCP_ACK) == TCP_SYN)
-        };
-        let Some((server, received)) = arrivals.iter().find(|(_, received)| is_syn(received)) else {
+        let is_syn = |received: &Received| matches!(received.packet.kind, Kind::Tcp(flags) if flags & (TCP_SYN | TCP_ACK) == TCP_SYN);
+        let Some((server, received)) = arrivals.iter().find(|(_, received)| is_syn(received))
+        else {
             return;
         };
         let arrived = received.packet.flow;

@@ -1,5 +1,7 @@
 //! Judging checksums and the rewriting of single packets, octet for octet.
 
+use std::fmt::Write;
+
 use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::{Binding, Endpoint, Generation, Hop, HopId, MacAddress, PortId};
 
@@ -68,7 +70,7 @@ pub fn judge_packets(packets: &[Translated], findings: &mut Findings) -> Result<
             let differs = |(a, b): (&u8, &u8)| a != b;
             let at = hex(after)?.iter().zip(&got).position(differs);
             let why = format!("the first octet that differs: {at:?}");
-            findings.differs(after, got.iter().map(|o| format!("{o:02x}")).collect::<String>(), vec![why]);
+            findings.differs(after, in_hex(&got), vec![why]);
         }
     }
     Ok(())
@@ -160,6 +162,15 @@ fn changed(
         (source.port, target.port) = (id, id);
     }
     Ok((source, target))
+}
+
+/// Octets as hex.
+fn in_hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        // writing to a string cannot fail
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 /// Octets in hex.

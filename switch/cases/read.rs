@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::format::{Area, File, Head, Level, maglev, services};
+use super::format::{Area, File, Head, Level, l3, maglev, nat, policy, services};
 
 /// A case of any area.
 #[derive(Debug)]
@@ -15,6 +15,12 @@ pub enum Case {
     Services(Box<File<services::Step>>),
     /// About consistent hashing.
     Maglev(Box<File<maglev::Step>>),
+    /// About policies.
+    Policy(Box<File<policy::Step>>),
+    /// About address translation.
+    Nat(Box<File<nat::Step>>),
+    /// About single packets.
+    L3(Box<File<l3::Step>>),
     /// Of an area that is not carried out yet.
     NotSupported(Head),
 }
@@ -40,6 +46,9 @@ impl Case {
         match self {
             Self::Services(case) => heading(case),
             Self::Maglev(case) => heading(case),
+            Self::Policy(case) => heading(case),
+            Self::Nat(case) => heading(case),
+            Self::L3(case) => heading(case),
             Self::NotSupported(Head { case, area }) => {
                 Heading { name: case, area: *area, title: "", requires: &[], level: Level::Must }
             }
@@ -97,7 +106,10 @@ pub fn read(name: &str, text: &str) -> Result<Case, Error> {
     Ok(match head.area {
         Area::Services => Case::Services(parse(name, text)?),
         Area::Maglev => Case::Maglev(parse(name, text)?),
-        Area::Dns | Area::L7 | _ => Case::NotSupported(head),
+        Area::NetworkPolicy | Area::ClusterNetworkPolicy => Case::Policy(parse(name, text)?),
+        Area::Nat => Case::Nat(parse(name, text)?),
+        Area::L3 => Case::L3(parse(name, text)?),
+        Area::Dns | Area::L7 => Case::NotSupported(head),
     })
 }
 

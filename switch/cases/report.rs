@@ -120,6 +120,9 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed, failed, skipped, reported } = self;
-        write!(formatter, "{passed} passed, {failed} failed, {skipped} skipped, {reported} reported")
+        write!(
+            formatter,
+            "{passed} passed, {failed} failed, {skipped} skipped, {reported} reported"
+        )
     }
 }

@@ -175,7 +175,8 @@ impl<S: Stage> Judge<'_, S> {
                 self.findings.differs("refused", format!("status {status}"), Vec::new());
             }
             (Fetched::Nobody(outcome), None) => {
-                let expected = status.map_or_else(|| "an answer".into(), |at| format!("status {at}"));
+                let expected =
+                    status.map_or_else(|| "an answer".into(), |at| format!("status {at}"));
                 self.findings.differs(expected, outcome.to_string(), Vec::new());
             }
             (Fetched::Answer { status: got, headers: have, json: body }, None) => {
@@ -197,7 +198,8 @@ impl<S: Stage> Judge<'_, S> {
                     let got = body.as_ref().and_then(|body| body.get(key));
                     if got != Some(expected) {
                         let got = got.map_or_else(|| "(none)".into(), ToString::to_string);
-                        let (expected, got) = (format!("{key}: {expected}"), format!("{key}: {got}"));
+                        let (expected, got) =
+                            (format!("{key}: {expected}"), format!("{key}: {got}"));
                         self.findings.differs(expected, got, Vec::new());
                     }
                 }
@@ -278,9 +280,8 @@ impl<S: Stage> Judge<'_, S> {
     fn unserved(&mut self, call: &Call, expect: &Expect, attempt: &Attempt) {
         let translated = attempt.arrivals.iter().any(|at| at.target != call.to);
         let masqueraded = attempt.arrivals.iter().any(|at| at.source.ip() != call.from.address);
-        let is_own = |witness: &Witness| {
-            witness.at == call.to && witness.client.ip() == call.from.address
-        };
+        let is_own =
+            |witness: &Witness| witness.at == call.to && witness.client.ip() == call.from.address;
         let is_untouched = !translated
             && !masqueraded
             && !attempt.drops.iter().any(|reason| SERVICE_DROPS.contains(reason));

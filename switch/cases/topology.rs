@@ -294,7 +294,8 @@ fn settings<S>(name: &str, case: &File<S>) -> Settings {
         egress_masquerade,
         mtu,
     } = &case.settings;
-    let every: Vec<IpNet> = ["0.0.0.0/0", "::/0"].into_iter().filter_map(|n| n.parse().ok()).collect();
+    let every: Vec<IpNet> =
+        ["0.0.0.0/0", "::/0"].into_iter().filter_map(|n| n.parse().ok()).collect();
     let node_ports = NodePorts {
         range: node_port_range(&case.objects, &default.node_ports),
         addresses: or(node_port_addresses, every),

@@ -5,10 +5,10 @@ use kswitch_config::{PlannedPort, PortKind};
 use kswitch_tables::{Address, MacAddress};
 
 use super::stage::Bench;
+use crate::dataplane::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use crate::sim::craft::ethernet;
 use crate::sim::fragment;
 use crate::sim::read::Received;
-use crate::dataplane::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 /// A lab at which single frames are sent and received by hand.
 pub trait Wire: Bench {

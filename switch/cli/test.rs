@@ -46,8 +46,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
         reports.push(report);
     }
     if let Some(file) = junit_file {
-        fs::write(file, junit::document(&reports))
-            .map_err(|error| Error::new(format_args!("cannot write {}: {error}", file.display())))?;
+        fs::write(file, junit::document(&reports)).map_err(|error| {
+            Error::new(format_args!("cannot write {}: {error}", file.display()))
+        })?;
     }
     let summary = Summary::of(&reports);
     output::lines(&[summary.to_string()])?;

@@ -56,7 +56,10 @@ impl Pipeline {
         let way = if target_mac == port.router_mac {
             match self.route(at, packet)? {
                 Some(way) => way,
-                None => return Ok(Admitted::Router),
+                None => {
+                    self.permit_to_router(snapshot, port, &packet.flow)?;
+                    return Ok(Admitted::Router);
+                }
             }
         } else {
             self.bridged(at, target_mac)?
@@ -64,6 +67,8 @@ impl Pipeline {
         if way.translation.is_some() && state == State::Established {
             return Err(DropReason::MidStream.into());
         }
+        let target = way.translation.map_or(packet.flow.target, |chosen| chosen.backend);
+        self.permit(snapshot, port, &packet.flow, target, &way)?;
         let binding = self.bind(at, &packet.flow, &way, state)?;
         self.counters.admitted.add(1);
         Ok(Admitted::Bound(binding))

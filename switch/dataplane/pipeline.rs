@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::conntrack::{self, Found, Signal, TcpFlags};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Fdb, Loads, Neighbours, Port, PortId, PortRole, RouterId,
+    Address, Binding, Conntrack, Fdb, Gateway, Loads, Neighbours, Port, PortId, PortRole, RouterId,
     Snapshot, Tick,
 };
 
@@ -236,7 +236,7 @@ impl Pipeline {
             return Ok(self.discovery(at, frame, &packet, out)?);
         }
         if target_mac.is_group() || packet.flow.target.address.is_multicast() {
-            check_group_source(port, packet.flow.source.address)?;
+            check_group(at, &packet)?;
             return Ok(self.bridge(at, frame, out)?);
         }
         if let Some(fragment) = packet.fragment {
@@ -426,10 +426,23 @@ fn speaker(snapshot: &Snapshot, port: &Port, router: Option<RouterId>, like: Add
     chosen.unwrap_or(like)
 }
 
-/// A source that may speak to a group: the port's own, or none yet.
-fn check_group_source(port: &Port, source: Address) -> Result<(), DropReason> {
+/// Refuses a packet to many whose source is not the port's own (or none yet), and one that would
+/// reach a single machine behind the back of its policies.
+///
+/// Source: RFC 1122 §3.3.6 (unicast in a group frame).
+fn check_group(at: At<'_>, packet: &Packet) -> Result<(), DropReason> {
+    let At { snapshot, port, .. } = at;
+    let (source, target) = (packet.flow.source.address, packet.flow.target.address);
     let is_own = port.addresses.contains(&source)
         || source.is_unspecified()
         || (!source.is_v4() && source.is_link_local());
-    if port.anti_spoof && !is_own { Err(DropReason::SpoofedAddress) } else { Ok(()) }
+    if port.anti_spoof && !is_own {
+        return Err(DropReason::SpoofedAddress);
+    }
+    let is_broadcast = |gateway: &Gateway| target == gateway.on_link.last() && target.is_v4();
+    if target.is_multicast() || snapshot.topology.gateways(port).iter().any(is_broadcast) {
+        Ok(())
+    } else {
+        Err(DropReason::MartianTarget)
+    }
 }

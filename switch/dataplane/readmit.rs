@@ -66,7 +66,7 @@ impl Pipeline {
                 (found.binding.answered_by(flow.protocol), flow.target, flow.source)
             }
         };
-        let judged = judge_known(snapshot, &original, found, source, target);
+        let judged = self.judge_known(snapshot, &original, found, (source, target));
         let way = match judged {
             Ok(Judgement::Keep(way)) => way,
             Ok(Judgement::Dissolve) => {
@@ -89,15 +89,32 @@ impl Pipeline {
         self.shared.conntrack.rebind(found, binding);
         Ok(Some(binding))
     }
+
+    /// Whether the flow's translation still holds and the flow is still allowed, and its way now.
+    fn judge_known(
+        &self,
+        snapshot: &Snapshot,
+        original: &Flow,
+        found: &Found,
+        ends: (Endpoint, Endpoint),
+    ) -> Result<Judgement, DropReason> {
+        let judged = way_of_known(snapshot, original, found, ends)?;
+        if let Judgement::Keep(way) = &judged {
+            let home = snapshot.topology.hosts.get(&original.source.address);
+            let port = home.and_then(|home| snapshot.topology.port(home.port));
+            let port = port.ok_or(DropReason::HostUnreachable)?;
+            self.permit_known(snapshot, port, original, ends.1, way)?;
+        }
+        Ok(judged)
+    }
 }
 
 /// Whether the flow's translation still holds, and its way now.
-fn judge_known(
+fn way_of_known(
     snapshot: &Snapshot,
     original: &Flow,
     found: &Found,
-    source: Endpoint,
-    target: Endpoint,
+    (source, target): (Endpoint, Endpoint),
 ) -> Result<Judgement, DropReason> {
     let hosts = &snapshot.topology.hosts;
     let home = hosts.get(&original.source.address).ok_or(DropReason::HostUnreachable)?;

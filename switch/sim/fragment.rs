@@ -34,7 +34,7 @@ pub fn cut(packet: &[u8], octets: usize, id: u32) -> Vec<Vec<u8>> {
             put_u16(&mut fragment, 2, length);
             #[expect(clippy::cast_possible_truncation, reason = "IPv4 has sixteen bits for it")]
             put_u16(&mut fragment, 4, id as u16);
-            put_u16(&mut fragment, 6, offset / 8 | more);
+            put_u16(&mut fragment, 6, (offset / 8) | more);
             fix_checksum(&mut fragment);
         } else {
             let more = if is_last { 0 } else { MORE.1 };

@@ -58,8 +58,9 @@ pub fn quoted_ends(quote: &[u8]) -> Option<(Protocol, Endpoint, Endpoint)> {
     let (protocol, source, target, header): (_, IpAddr, IpAddr, _) = match quote.first()? >> 4 {
         4 => {
             let header = quote.first_chunk::<20>()?;
-            let [.., a, b, c, d, e, f, g, h] = *header;
-            (header[9], [a, b, c, d].into(), [e, f, g, h].into(), usize::from(header[0] & 15) * 4)
+            let source: [u8; 4] = *header.get(12..)?.first_chunk()?;
+            let target: [u8; 4] = *header.get(16..)?.first_chunk()?;
+            (header[9], source.into(), target.into(), usize::from(header[0] & 15) * 4)
         }
         6 => {
             let header = quote.first_chunk::<40>()?;

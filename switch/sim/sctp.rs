@@ -96,7 +96,9 @@ impl Chunk {
 
     /// The cookie of an INIT ACK.
     pub fn cookie(&self) -> Option<&[u8]> {
-        let [kind_high, kind_low, high, low, ..] = self.value.get(INIT_PART..)? else { return None };
+        let [kind_high, kind_low, high, low, ..] = self.value.get(INIT_PART..)? else {
+            return None;
+        };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         let is_cookie = u16::from_be_bytes([*kind_high, *kind_low]) == STATE_COOKIE;
         self.value.get(INIT_PART + 4..INIT_PART + length).filter(|_| is_cookie)

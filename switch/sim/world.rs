@@ -59,8 +59,8 @@ impl World {
     /// The world of a cluster; every choice follows from `seed`.
     pub fn new(cluster: Arc<Cluster>, observed: Observed, seed: u64) -> Self {
         let mut compiler = Compiler::new(seed);
-        let compiled = compiler.compile(&cluster, &observed, Generation(1));
-        let Compiled { snapshot, names, plan, health_checks } = compiled;
+        let made = compiler.compile(&cluster, &observed, Generation(1));
+        let Compiled { snapshot, names, plan, health_checks } = made;
         let shared = shared(CONNECTIONS, seed);
         let ports = plan.ports.iter().map(|port| usize::from(port.id.0) + 1).max().unwrap_or(0);
         // room for ports that come later

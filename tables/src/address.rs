@@ -151,6 +151,11 @@ impl Prefix {
         self.address
     }
 
+    /// The last address of the prefix: of an IPv4 link, its broadcast address.
+    pub const fn last(self) -> Address {
+        Address(self.address.0 | !mask(self.length))
+    }
+
     /// Length over the 128-bit form of [`Address::bits`]: 0..=128.
     pub const fn length128(self) -> u8 {
         self.length

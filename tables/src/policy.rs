@@ -329,13 +329,11 @@ impl Policies {
             Some((rule, Action::Deny)) => return denied(Tier::Admin, Some(rule)),
             Some((_, Action::Pass)) | None => {}
         }
-        // nobody can be kept from themselves but by rules that say so
-        if contact.source.address == contact.target.address {
-            if !side.isolation.is_empty() {
-                return Ok(Grant::Exempt);
-            }
-        } else if self.is_isolated(side, audience) {
+        // ordered rules may keep a machine from itself, isolation never does
+        let is_itself = contact.source.address == contact.target.address;
+        if self.is_isolated(side, audience) {
             return match self.first_match(&side.isolation, direction, &seen, audience) {
+                _ if is_itself => Ok(Grant::Exempt),
                 Some((rule, _)) => Ok(Grant::Rule(rule)),
                 None => denied(Tier::Isolation, None),
             };
@@ -344,9 +342,7 @@ impl Policies {
             Some((rule, Action::Accept)) => Ok(Grant::Rule(rule)),
             Some((rule, Action::Deny)) => denied(Tier::Baseline, Some(rule)),
             Some((_, Action::Pass)) | None => match side.fallback {
-                Fallback::Deny if contact.source.address != contact.target.address => {
-                    denied(Tier::Fallback, None)
-                }
+                Fallback::Deny if !is_itself => denied(Tier::Fallback, None),
                 _ => Ok(Grant::Fallback),
             },
         }

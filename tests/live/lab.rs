@@ -19,16 +19,16 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long one exchange may take.
-pub const EXCHANGE: Duration = Duration::from_secs(3);
+pub(crate) const EXCHANGE: Duration = Duration::from_secs(3);
 
 /// Whether a program is there to be run.
-pub fn has_program(name: &str) -> bool {
+pub(crate) fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
 
 /// The quickstart lab under another name.
-pub fn quickstart(name: &str) -> String {
+pub(crate) fn quickstart(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/labs/quickstart.toml");
     let text = std::fs::read_to_string(path).unwrap();
     let named = text.replace("name = \"quickstart\"", &format!("name = \"{name}\""));
@@ -37,24 +37,24 @@ pub fn quickstart(name: &str) -> String {
 }
 
 /// A name that no other test uses.
-pub fn fresh_name() -> String {
+pub(crate) fn fresh_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A running lab.
-pub struct Lab {
-    pub name: String,
-    pub config: PathBuf,
-    pub ready: String,
-    pub took: Duration,
+pub(crate) struct Lab {
+    pub(crate) name: String,
+    pub(crate) config: PathBuf,
+    pub(crate) ready: String,
+    pub(crate) took: Duration,
     child: Child,
     _directory: tempfile::TempDir,
 }
 
 impl Lab {
     /// Runs the lab of this text and waits until it is ready.
-    pub fn start(name: &str, text: &str) -> Result<Self, Failed> {
+    pub(crate) fn start(name: &str, text: &str) -> Result<Self, Failed> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("lab.toml");
         std::fs::write(&config, text)?;
@@ -95,17 +95,17 @@ impl Lab {
         Ok(Self { name, config, ready, took, child, _directory: directory })
     }
 
-    pub fn quickstart() -> Result<Self, Failed> {
+    pub(crate) fn quickstart() -> Result<Self, Failed> {
         let name = fresh_name();
         Self::start(&name, &quickstart(&name))
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     /// Asks it to end, and waits; answers its exit code.
-    pub fn stop(&mut self) -> Result<Option<i32>, Failed> {
+    pub(crate) fn stop(&mut self) -> Result<Option<i32>, Failed> {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM)?;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
@@ -118,20 +118,20 @@ impl Lab {
     }
 
     /// Ends it at once, leaving everything behind.
-    pub fn kill(&mut self) -> Result<(), Failed> {
+    pub(crate) fn kill(&mut self) -> Result<(), Failed> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
     /// Runs a client command against it.
-    pub fn client(&self, arguments: &[&str]) -> Result<Output, Failed> {
+    pub(crate) fn client(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kswitch"));
         Ok(command.args(["--lab", &self.name]).args(arguments).output()?)
     }
 
     /// What a client command says; it must succeed.
-    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
         let output = self.client(arguments)?;
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -141,13 +141,13 @@ impl Lab {
     }
 
     /// The objects that `get -o json` shows.
-    pub fn get(&self, kind: &str) -> Result<Vec<Value>, Failed> {
+    pub(crate) fn get(&self, kind: &str) -> Result<Vec<Value>, Failed> {
         let list: Value = serde_json::from_str(&self.ask(&["get", kind, "-o", "json"])?)?;
         Ok(list["items"].as_array().cloned().unwrap_or_else(|| vec![list]))
     }
 
     /// The cluster IP of a Service of the default namespace, of one family.
-    pub fn cluster_ip(&self, service: &str, is_v4: bool) -> Result<String, Failed> {
+    pub(crate) fn cluster_ip(&self, service: &str, is_v4: bool) -> Result<String, Failed> {
         let services = self.get("services")?;
         let object = services.iter().find(|object| object["metadata"]["name"] == service);
         let ips = object.and_then(|o| o["spec"]["clusterIPs"].as_array().cloned());
@@ -157,7 +157,7 @@ impl Lab {
     }
 
     /// The addresses of a pod of the default namespace.
-    pub fn pod_ip(&self, pod: &str, is_v4: bool) -> Result<String, Failed> {
+    pub(crate) fn pod_ip(&self, pod: &str, is_v4: bool) -> Result<String, Failed> {
         let pods = self.get("pods")?;
         let object = pods.iter().find(|object| object["metadata"]["name"] == pod);
         let ips = object.and_then(|o| o["status"]["podIPs"].as_array().cloned());
@@ -167,7 +167,7 @@ impl Lab {
     }
 
     /// Does something in the namespace of a machine: `default.client`, `node.node-a`, `ext.host`.
-    pub fn inside<T: Send>(
+    pub(crate) fn inside<T: Send>(
         &self,
         machine: &str,
         closure: impl FnOnce() -> T + Send,
@@ -176,12 +176,12 @@ impl Lab {
     }
 
     /// The body of a GET from inside a machine.
-    pub fn fetch(&self, machine: &str, target: &str, path: &str) -> Result<String, Failed> {
+    pub(crate) fn fetch(&self, machine: &str, target: &str, path: &str) -> Result<String, Failed> {
         self.inside(machine, || fetch(target, path))?
     }
 
     /// What of it there is: namespaces, and directories of files for them.
-    pub fn leftovers(&self) -> Vec<String> {
+    pub(crate) fn leftovers(&self) -> Vec<String> {
         leftovers(&self.name)
     }
 }
@@ -195,7 +195,7 @@ impl Drop for Lab {
 }
 
 /// What there is of a lab outside its process.
-pub fn leftovers(lab: &str) -> Vec<String> {
+pub(crate) fn leftovers(lab: &str) -> Vec<String> {
     let prefix = format!("{lab}.");
     ["/run/netns", "/etc/netns", "/run/kswitch"]
         .iter()
@@ -210,7 +210,7 @@ pub fn leftovers(lab: &str) -> Vec<String> {
 }
 
 /// The body of a GET.
-pub fn fetch(target: &str, path: &str) -> Result<String, Failed> {
+pub(crate) fn fetch(target: &str, path: &str) -> Result<String, Failed> {
     let address: SocketAddr = target.parse().map_err(|_| format!("{target} is no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, EXCHANGE)?;
     stream.set_read_timeout(Some(EXCHANGE))?;
@@ -225,7 +225,7 @@ pub fn fetch(target: &str, path: &str) -> Result<String, Failed> {
 }
 
 /// The answer to one datagram.
-pub fn exchange(target: &str, question: &[u8]) -> Result<Vec<u8>, Failed> {
+pub(crate) fn exchange(target: &str, question: &[u8]) -> Result<Vec<u8>, Failed> {
     let any = if target.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
     let socket = UdpSocket::bind(any)?;
     socket.set_read_timeout(Some(EXCHANGE))?;

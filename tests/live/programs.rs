@@ -5,7 +5,7 @@ use libtest_mimic::Failed;
 use crate::Test;
 use crate::lab::Lab;
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("ping crosses nodes in both families", &["ping"], ping),
     ("traceroute shows the node hops", &["traceroute"], traceroute),
     ("iperf3 runs over TCP and UDP without a stall", &["iperf3"], iperf3),

@@ -8,7 +8,7 @@ use libtest_mimic::Failed;
 use crate::Test;
 use crate::lab::{Lab, fetch, fresh_name};
 
-pub const TESTS: &[Test] =
+pub(crate) const TESTS: &[Test] =
     &[("fifty nodes and five hundred pods are ready in ten seconds", &[], five_hundred)];
 
 fn five_hundred() -> Result<(), Failed> {

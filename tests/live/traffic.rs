@@ -8,9 +8,9 @@ use std::thread;
 use libtest_mimic::Failed;
 
 use crate::Test;
-use crate::lab::{EXCHANGE, Lab, exchange, fetch};
+use crate::lab::{EXCHANGE, Lab, exchange, fetch, fresh_name, quickstart};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("a service answers from both endpoints", &[], service_reaches_both),
     ("datagrams and streams cross nodes in both families", &[], crosses_nodes),
     ("the outside sees the node and reaches no cluster ip", &[], outside),
@@ -75,26 +75,28 @@ fn outside() -> Result<(), Failed> {
 /// Sends ten megabytes through the ClusterIP of a Service of our own, and back.
 fn bulk() -> Result<(), Failed> {
     const OCTETS: usize = 10_000_000;
-    let lab = Lab::quickstart()?;
-    let pods = lab.get("pods")?;
-    let frontends: Vec<String> = pods
-        .iter()
-        .filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned()))
-        .filter(|name| name.starts_with("frontend"))
-        .collect();
-    // take the frontends' place on another port of theirs
-    let far = frontends.last().ok_or("no frontend")?;
-    let ip = lab.pod_ip(far, true)?;
-    let listener = lab.inside(&format!("default.{far}"), || TcpListener::bind("0.0.0.0:9000"))??;
-    let server = thread::spawn(move || -> std::io::Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        let mut data = Vec::new();
-        stream.read_to_end(&mut data)?;
-        stream.write_all(&data)?;
-        Ok(())
-    });
-    let data: Vec<u8> = (0..OCTETS).map(|n| (n * 31 % 253) as u8).collect();
-    let client = lab.inside("default.client", || TcpStream::connect((ip.as_str(), 9000)))??;
+    let name = fresh_name();
+    let service = r#"
+[[service]]
+metadata = { name = "bulk" }
+spec = { selector = { app = "frontend" }, ports = [{ port = 90, targetPort = 9000 }] }
+"#;
+    let lab = Lab::start(&name, &(quickstart(&name) + service))?;
+    let mut servers = Vec::new();
+    for frontend in ["frontend-a", "frontend-b"] {
+        let machine = format!("default.{frontend}");
+        let listener = lab.inside(&machine, || TcpListener::bind("0.0.0.0:9000"))??;
+        // the one that is not chosen waits for nobody, and ends with the test
+        servers.push(thread::spawn(move || -> std::io::Result<()> {
+            let (mut stream, _) = listener.accept()?;
+            let mut data = Vec::new();
+            stream.read_to_end(&mut data)?;
+            stream.write_all(&data)
+        }));
+    }
+    let target = format!("{}:90", lab.cluster_ip("bulk", true)?);
+    let data: Vec<u8> = (0..OCTETS).map(|n| u8::try_from(n * 31 % 253).unwrap()).collect();
+    let client = lab.inside("default.client", || TcpStream::connect(&target))??;
     client.set_read_timeout(Some(EXCHANGE * 10))?;
     let mut writer = client.try_clone()?;
     let sent = data.clone();
@@ -105,8 +107,8 @@ fn bulk() -> Result<(), Failed> {
     let mut back = Vec::new();
     (&client).read_to_end(&mut back)?;
     sending.join().map_err(|_| "the sender panicked")??;
-    server.join().map_err(|_| "the server panicked")??;
     assert!(back == data, "{} of {} octets came back, or others", back.len(), data.len());
+    assert_eq!(servers.len(), 2);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use libtest_mimic::Failed;
 use crate::Test;
 use crate::lab::{Lab, fresh_name, leftovers, quickstart};
 
-pub const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("a lab is ready within two seconds and leaves nothing", &[], comes_and_goes),
     ("what a killed run left is reclaimed", &[], reclaimed),
     ("two labs run side by side", &[], side_by_side),

@@ -13,7 +13,7 @@ use kswitch_config::{Draft, Observed, PortKind};
 use kswitch_tables::{Address, Endpoint};
 
 /// Two nodes with two frontends and a client, behind a Service of each family; an outside.
-pub const SHOP: &str = r#"
+pub(crate) const SHOP: &str = r#"
 [lab]
 name = "shop"
 
@@ -60,45 +60,45 @@ addresses = ["198.51.100.7/24", "2001:db8:99::7/64"]
 "#;
 
 /// The world of a lab file.
-pub fn world(text: &str) -> World {
+pub(crate) fn world(text: &str) -> World {
     let draft = Draft::read_text("lab.toml", text, Path::new("."));
     let cluster = draft.validate(None).unwrap_or_else(|errors| panic!("{errors}"));
     World::new(Arc::new(cluster), Observed::default(), 7)
 }
 
-pub fn pod(name: &str) -> PortKind {
+pub(crate) fn pod(name: &str) -> PortKind {
     PortKind::Pod { namespace: "default".into(), name: name.into() }
 }
 
-pub fn node(name: &str) -> PortKind {
+pub(crate) fn node(name: &str) -> PortKind {
     PortKind::Node { name: name.into() }
 }
 
-pub fn internet() -> PortKind {
+pub(crate) fn internet() -> PortKind {
     PortKind::External { name: "internet".into() }
 }
 
-pub fn at(address: &str, port: u16) -> Endpoint {
+pub(crate) fn at(address: &str, port: u16) -> Endpoint {
     Endpoint::new(address.parse::<IpAddr>().unwrap().into(), port)
 }
 
 /// The machine's address of the family.
-pub fn address(world: &World, kind: &PortKind, is_v4: bool) -> Address {
+pub(crate) fn address(world: &World, kind: &PortKind, is_v4: bool) -> Address {
     let port = world.port(kind).unwrap();
     let net = port.addresses.iter().find(|net| net.addr().is_ipv4() == is_v4).unwrap();
     net.addr().into()
 }
 
-pub fn v4(world: &World, kind: &PortKind, port: u16) -> Endpoint {
+pub(crate) fn v4(world: &World, kind: &PortKind, port: u16) -> Endpoint {
     Endpoint::new(address(world, kind, true), port)
 }
 
-pub fn v6(world: &World, kind: &PortKind, port: u16) -> Endpoint {
+pub(crate) fn v6(world: &World, kind: &PortKind, port: u16) -> Endpoint {
     Endpoint::new(address(world, kind, false), port)
 }
 
 /// The one valid packet that came to the machine; it must be intact.
-pub fn one(world: &mut World, at: &PortKind) -> Received {
+pub(crate) fn one(world: &mut World, at: &PortKind) -> Received {
     let mut packets = world.packets(at);
     assert_eq!(packets.len(), 1, "packets at {at}: {packets:?}; drops {:?}", world.drops());
     let packet = packets.remove(0);
@@ -107,20 +107,20 @@ pub fn one(world: &mut World, at: &PortKind) -> Received {
 }
 
 /// That nothing came to the machine.
-pub fn nothing(world: &mut World, at: &PortKind) {
+pub(crate) fn nothing(world: &mut World, at: &PortKind) {
     let packets = world.take(at);
     assert!(packets.is_empty(), "{} frames at {at}", packets.len());
 }
 
 /// Sends a packet, and says which counters it moved and by how much.
-pub fn moved(world: &mut World, from: &PortKind, packet: &Craft) -> BTreeMap<&'static str, u64> {
+pub(crate) fn moved(world: &mut World, from: &PortKind, packet: &Craft) -> BTreeMap<&'static str, u64> {
     let before = counters(world);
     assert!(world.send_packet(from, packet), "no machine {from}");
     difference(before, counters(world))
 }
 
 /// Sends a frame, and says which counters it moved and by how much.
-pub fn moved_by_frame(
+pub(crate) fn moved_by_frame(
     world: &mut World,
     from: &PortKind,
     frame: &[u8],
@@ -156,6 +156,6 @@ fn difference(
 }
 
 /// Counters that moved by one each.
-pub fn each(keys: &[&'static str]) -> BTreeMap<&'static str, u64> {
+pub(crate) fn each(keys: &[&'static str]) -> BTreeMap<&'static str, u64> {
     keys.iter().map(|key| (*key, 1)).collect()
 }

@@ -240,7 +240,8 @@ mod tests {
         let policy = serde_json::from_value(object).unwrap();
         let mut findings = Findings::default();
         check(&policy, &mut findings);
-        let told = |finding: &crate::error::Finding| format!("{}: {}", finding.field, finding.message);
+        let told =
+            |finding: &crate::error::Finding| format!("{}: {}", finding.field, finding.message);
         findings.0.iter().map(told).collect()
     }
 
@@ -265,13 +266,18 @@ mod tests {
     #[test]
     fn what_it_does_not_allow_is_told() {
         let to_both = json!([{ "namespaces": {}, "networks": ["10.0.0.0/8"] }]);
-        let range = json!([{ "tcp": { "destinationPort": { "range": { "start": 9, "end": 9 } } } }]);
+        let range =
+            json!([{ "tcp": { "destinationPort": { "range": { "start": 9, "end": 9 } } } }]);
         for (path, value, message) in [
             ("/spec/tier", json!("Platform"), "spec.tier: \"Platform\" is not known here"),
             ("/spec/priority", json!(1001), "spec.priority: 1001 is out of range"),
             ("/spec/priority", json!(null), "spec: the priority is missing"),
             ("/spec/subject", json!({}), "spec.subject: nothing is selected"),
-            ("/spec/egress/0/action", json!("Allow"), "spec.egress[0].action: \"Allow\" is not known here"),
+            (
+                "/spec/egress/0/action",
+                json!("Allow"),
+                "spec.egress[0].action: \"Allow\" is not known here",
+            ),
             ("/spec/egress/0/to", json!([]), "spec.egress[0].to: the list is empty"),
             ("/spec/egress/0/to", json!([{}]), "spec.egress[0].to[0]: nothing is selected"),
             ("/spec/egress/0/to", to_both, "spec.egress[0].to[0]: more than one kind is written"),
@@ -295,7 +301,11 @@ mod tests {
                 range,
                 "spec.egress[0].protocols[0].tcp.destinationPort.range.end: a range from 9 cannot end at 9",
             ),
-            ("/spec/egress/0/protocols", json!([{ "tcp": {} }]), "spec.egress[0].protocols[0].tcp: the protocol has no port"),
+            (
+                "/spec/egress/0/protocols",
+                json!([{ "tcp": {} }]),
+                "spec.egress[0].protocols[0].tcp: the protocol has no port",
+            ),
             ("/spec/ingress/0/from/0", json!({}), "spec.ingress[0].from[0]: nothing is selected"),
         ] {
             assert_eq!(wrong(path, value.clone()), [message], "{path} {value}");

@@ -24,11 +24,11 @@ use kswitch_tables::policy::{
 
 use super::changes::{are_same, between};
 use super::ids::Ids;
+use crate::Cluster;
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::policy_settings::PolicySettings;
-use crate::Cluster;
 use identities::{Identities, Namespaces};
-pub use names::{PolicyObject, PolicyNames};
+pub use names::{PolicyNames, PolicyObject};
 pub(crate) use rules::Isolates;
 use rules::Numbers;
 use selection::Selection;

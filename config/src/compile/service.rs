@@ -255,35 +255,4 @@ const fn fold(seed: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::fixture::{at, cluster, compiled, members, pod, service};
-    use kswitch_tables::Policy;
-    use serde_json::json;
-
-    #[test]
-    fn a_cluster_ip_leads_to_the_ready_pods_of_its_selector() {
-        let mut cluster = cluster();
-        cluster.pods = vec![
-            pod("a", 0, &["10.4.0.5", "fd00:4::5"], "web"),
-            pod("b", 1, &["10.4.1.5", "fd00:4:0:1::5"], "web"),
-            pod("c", 1, &["10.4.1.6", "fd00:4:0:1::6"], "other"),
-        ];
-        cluster.services = vec![service(
-            "web",
-            &json!({
-                "clusterIPs": ["10.8.0.1", "fd00:8::1"],
-                "selector": { "app": "web" },
-                "ports": [{ "port": 80, "targetPort": "web" }],
-            }),
-        )];
-        let compiled = compiled(&cluster);
-        let frontend = at(&compiled, "10.8.0.1:80");
-        assert_eq!(frontend.policy, Policy::Internal { masquerade_all: false });
-        assert!(frontend.has_backends && frontend.affinity.is_none());
-        for node in [0, 1] {
-            assert_eq!(members(&compiled, frontend, node), ["10.4.0.5:8080", "10.4.1.5:8080"]);
-        }
-        let frontend = at(&compiled, "[fd00:8::1]:80");
-        assert_eq!(members(&compiled, frontend, 0), ["[fd00:4::5]:8080", "[fd00:4:0:1::5]:8080"]);
-    }
-}
+mod tests;

@@ -240,3 +240,6 @@ fn mirrored(address: &EndpointAddress, ready: bool) -> Endpoint {
         ..Endpoint::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

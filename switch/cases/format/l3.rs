@@ -140,6 +140,7 @@ pub struct Send {
 }
 
 /// What must come of a packet.
+#[expect(clippy::struct_excessive_bools, reason = "each is a word of the format")]
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {

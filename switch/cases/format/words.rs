@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use kswitch_tables::Protocol;
-use serde::de::{Deserializer, Error, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
 use serde_json::Value;
 
 use super::{Change, Namespace, Pod};
@@ -332,7 +332,10 @@ mod tests {
     #[test]
     fn changes_say_what_they_lack() {
         let change = |text| read::<Change>(text);
-        assert!(matches!(change("{op: delete-namespace, name: x}"), Ok(Change::DeleteNamespace(_))));
+        assert!(matches!(
+            change("{op: delete-namespace, name: x}"),
+            Ok(Change::DeleteNamespace(_))
+        ));
         assert!(change("{op: apply}").unwrap_err().contains("`object` is missing"));
         assert!(change("{op: explode}").unwrap_err().contains("explode"));
         assert!(change("{op: delete, kind: Pod, nam: x}").unwrap_err().contains("nam"));

@@ -30,7 +30,8 @@ impl Judge<'_> {
         target: IpAddr,
         findings: &mut Findings,
     ) -> Result<(), Broken> {
-        let Expect { any, nothing_within, not_at, arrives_at, arrives_at_one_of, .. } = &send.expect;
+        let Expect { any, nothing_within, not_at, arrives_at, arrives_at_one_of, .. } =
+            &send.expect;
         if *any {
             return Ok(());
         }
@@ -74,7 +75,8 @@ impl Judge<'_> {
             received.packet.flow.protocol == protocol
                 && machines.iter().any(|machine| machine.kind == *at)
         };
-        let there: Vec<(PortKind, Received)> = self.arrivals.iter().filter(is_it).cloned().collect();
+        let there: Vec<(PortKind, Received)> =
+            self.arrivals.iter().filter(is_it).cloned().collect();
         let names: Vec<String> = machines.iter().map(ToString::to_string).collect();
         let names = names.join(" or ");
         let Some((at, received)) = there.first() else {
@@ -112,7 +114,8 @@ impl Judge<'_> {
         let mut differs = |what: &str, expected: String, got: String| {
             found.push((format!("{what} {expected}"), format!("{what} {got}")));
         };
-        let Expect { port, source, source_ip, source_port, icmp, payload_octets, .. } = &send.expect;
+        let Expect { port, source, source_ip, source_port, icmp, payload_octets, .. } =
+            &send.expect;
         let (from, to) = received.ends();
         if !received.is_intact {
             differs("checksum", "right".to_owned(), "wrong".to_owned());
@@ -175,7 +178,8 @@ impl Judge<'_> {
         if let Some(seq) = seq.filter(|seq| *seq != word(6)) {
             differs("sequence number", seq.to_string(), word(6).to_string());
         }
-        let got_mtu = if is_v4 { u32::from(word(6)) } else { u32::from(word(4)) << 16 | u32::from(word(6)) };
+        let got_mtu =
+            if is_v4 { u32::from(word(6)) } else { u32::from(word(4)) << 16 | u32::from(word(6)) };
         if let Some(mtu) = mtu.filter(|mtu| *mtu != got_mtu) {
             differs("mtu", mtu.to_string(), got_mtu.to_string());
         }

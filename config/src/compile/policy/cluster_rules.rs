@@ -66,14 +66,12 @@ fn ports(protocols: Option<&[PolicyProtocol]>, numbers: &mut impl Numbers) -> Po
     let Some(protocols) = protocols else { return Ports::All };
     let (mut ranges, mut names) = (Vec::new(), Vec::new());
     for PolicyProtocol { tcp, udp, sctp, destination_named_port } in protocols {
-        let of_protocols =
-            [(Protocol::TCP, tcp), (Protocol::UDP, udp), (Protocol::SCTP, sctp)];
+        let of_protocols = [(Protocol::TCP, tcp), (Protocol::UDP, udp), (Protocol::SCTP, sctp)];
         let of_protocols = of_protocols.into_iter();
-        ranges.extend(of_protocols.filter_map(|(protocol, ports)| range(protocol, ports.as_ref()?)));
+        ranges
+            .extend(of_protocols.filter_map(|(protocol, ports)| range(protocol, ports.as_ref()?)));
         let name = destination_named_port.as_deref().filter(|name| !name.is_empty());
-        names.extend(
-            name.map(|name| NamedPort { name: numbers.port_name(name), protocol: None }),
-        );
+        names.extend(name.map(|name| NamedPort { name: numbers.port_name(name), protocol: None }));
     }
     Ports::Listed { ranges: ranges.into(), names: names.into() }
 }

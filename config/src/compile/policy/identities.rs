@@ -146,7 +146,9 @@ impl Identities {
         namespaces: &Namespaces,
     ) -> impl Iterator<Item = IdentityId> {
         let candidates: Vec<&BTreeSet<IdentityId>> = match selection {
-            Selection::Own { namespace, .. } => self.by_namespace.get(namespace).into_iter().collect(),
+            Selection::Own { namespace, .. } => {
+                self.by_namespace.get(namespace).into_iter().collect()
+            }
             Selection::Nodes(_) => vec![&self.nodes],
             Selection::Pods { namespaces: wanted, pods } => match self.rarest(pods) {
                 Some(with_label) => with_label.into_iter().collect(),

@@ -36,7 +36,9 @@ impl PolicyObject {
     /// Whether it is only watched.
     pub fn is_audited(&self) -> bool {
         let annotations = self.metadata().annotations.as_ref();
-        annotations.and_then(|all| all.get(PolicySettings::AUDIT)).is_some_and(|word| word == "true")
+        annotations
+            .and_then(|all| all.get(PolicySettings::AUDIT))
+            .is_some_and(|word| word == "true")
     }
 
     fn metadata(&self) -> &ObjectMeta {

@@ -74,10 +74,7 @@ impl Selection {
         Self::of_pods(peer.namespaces.as_ref(), peer.pods.as_ref()).or_else(nodes)
     }
 
-    fn of_pods(
-        namespaces: Option<&LabelSelector>,
-        pods: Option<&NamespacedPods>,
-    ) -> Option<Self> {
+    fn of_pods(namespaces: Option<&LabelSelector>, pods: Option<&NamespacedPods>) -> Option<Self> {
         let (namespaces, pods) = match (namespaces, pods) {
             (Some(namespaces), _) => (namespaces, &LabelSelector::default()),
             (None, Some(pods)) => (&pods.namespace_selector, &pods.pod_selector),

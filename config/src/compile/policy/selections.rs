@@ -121,9 +121,8 @@ impl Selections {
         for (id, entry) in (0..).map(SelectionId).zip(&entries) {
             let (Some(entry), Some(before)) = (entry, self.set(id)) else { continue };
             let before = Arc::clone(before);
-            let is_selected = |id: &IdentityId| {
-                identities.is_selected(*id, &entry.selection, namespaces)
-            };
+            let is_selected =
+                |id: &IdentityId| identities.is_selected(*id, &entry.selection, namespaces);
             let after: IdentitySet = if touched.len() > FEW {
                 identities.select(&entry.selection, namespaces).collect()
             } else if touched.iter().all(|id| is_selected(id) == before.contains(*id)) {

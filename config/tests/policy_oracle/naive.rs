@@ -1,0 +1,402 @@
+//! A reading of the objects, one by one, as their documents describe them.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kswitch_config::{Cluster, ClusterNetworkPolicy, Pod};
+use kswitch_tables::Protocol;
+use kswitch_tables::policy::{Direction, Echo, Fallback, Tier};
+use serde_json::Value;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Machine<'c> {
+    Pod(&'c Pod),
+    /// Index of the node.
+    Node(usize),
+    Outside,
+}
+
+impl fmt::Debug for Machine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(Pod { namespace, name, node, .. }) => {
+                let labels = self.pod_labels();
+                write!(formatter, "pod {namespace}/{name} on {node} {labels:?}")
+            }
+            Self::Node(node) => write!(formatter, "node {node}"),
+            Self::Outside => formatter.write_str("outside"),
+        }
+    }
+}
+
+impl Machine<'_> {
+    fn pod_labels(&self) -> Labels {
+        match self {
+            Self::Pod(pod) => labels(pod),
+            _ => Labels::new(),
+        }
+    }
+}
+
+/// Who asks whom for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe<'c> {
+    pub(crate) source: (Machine<'c>, IpAddr),
+    pub(crate) target: (Machine<'c>, IpAddr),
+    pub(crate) protocol: Protocol,
+    pub(crate) port: u16,
+    pub(crate) is_translated: bool,
+}
+
+/// Direction, tier, and the policy and rule that refused it, if one did.
+pub(crate) type Refusal = (Direction, Tier, Option<(String, usize)>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Allowed,
+    /// Allowed, but what is only watched would have refused it.
+    Audited(Refusal),
+    Denied(Refusal),
+}
+
+/// What was read, and whether it held: a run that has not seen everything proves nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(pub(crate) RefCell<BTreeSet<(&'static str, bool)>>);
+
+impl Seen {
+    fn note(&self, construct: &'static str, holds: bool) -> bool {
+        self.0.borrow_mut().insert((construct, holds));
+        holds
+    }
+}
+
+pub(crate) struct Reading<'c> {
+    pub(crate) cluster: &'c Cluster,
+    pub(crate) seen: &'c Seen,
+}
+
+type Labels = BTreeMap<String, String>;
+
+impl Reading<'_> {
+    pub(crate) fn judge(&self, probe: &Probe<'_>) -> Verdict {
+        let settings = &self.cluster.settings.policy;
+        if !self.seen.note("enabled", settings.enabled) {
+            return Verdict::Allowed;
+        }
+        let is_echo = matches!(probe.protocol, Protocol::ICMP | Protocol::ICMPV6);
+        if is_echo && self.seen.note("echo allowed", settings.icmp_echo == Echo::Allowed) {
+            return Verdict::Allowed;
+        }
+        match self.decide(probe, false) {
+            Some(refusal) if self.seen.note("audit of the lab", settings.audit) => {
+                Verdict::Audited(refusal)
+            }
+            Some(refusal) => Verdict::Denied(refusal),
+            None => match self.decide(probe, true) {
+                Some(refusal) => Verdict::Audited(refusal),
+                None => Verdict::Allowed,
+            },
+        }
+    }
+
+    fn decide(&self, probe: &Probe<'_>, with_audited: bool) -> Option<Refusal> {
+        let is_itself = probe.source.1 == probe.target.1;
+        if is_itself && !self.seen.note("itself by a service", probe.is_translated) {
+            return None;
+        }
+        if let Machine::Pod(own) = probe.source.0
+            && let Some((tier, rule)) = self.refuses(probe, own, Direction::Egress, with_audited)
+        {
+            return Some((Direction::Egress, tier, rule));
+        }
+        let Machine::Pod(own) = probe.target.0 else { return None };
+        if let Machine::Node(node) = probe.source.0
+            && self.seen.note("node to its own pod", node == own.node)
+        {
+            return None;
+        }
+        let (tier, rule) = self.refuses(probe, own, Direction::Ingress, with_audited)?;
+        Some((Direction::Ingress, tier, rule))
+    }
+
+    fn refuses(
+        &self,
+        probe: &Probe<'_>,
+        own: &Pod,
+        direction: Direction,
+        with_audited: bool,
+    ) -> Option<(Tier, Option<(String, usize)>)> {
+        match self.ordered("Admin", probe, own, direction, with_audited) {
+            Some((action, rule)) if action == "Deny" => return Some((Tier::Admin, Some(rule))),
+            Some((action, _)) if action == "Accept" => return None,
+            _ => {}
+        }
+        let isolating: Vec<&NetworkPolicy> = self
+            .cluster
+            .network_policies
+            .iter()
+            .map(|policy| &**policy)
+            .filter(|policy| self.counts(&policy.metadata, with_audited))
+            .filter(|policy| self.isolates(policy, own, direction))
+            .collect();
+        if self.seen.note("isolated", !isolating.is_empty()) {
+            let is_itself = probe.source.1 == probe.target.1;
+            let allows = |policy: &&NetworkPolicy| self.allows(policy, probe, direction);
+            let is_allowed = is_itself || isolating.iter().any(allows);
+            return (!self.seen.note("isolated and allowed", is_allowed))
+                .then_some((Tier::Isolation, None));
+        }
+        match self.ordered("Baseline", probe, own, direction, with_audited) {
+            Some((action, rule)) if action == "Deny" => return Some((Tier::Baseline, Some(rule))),
+            Some((action, _)) if action == "Accept" => return None,
+            _ => {}
+        }
+        let denies = self.cluster.settings.policy.default == Fallback::Deny;
+        let is_itself = probe.source.1 == probe.target.1;
+        (self.seen.note("default deny", denies) && !is_itself).then_some((Tier::Fallback, None))
+    }
+
+    fn counts(&self, metadata: &ObjectMeta, with_audited: bool) -> bool {
+        let annotations = metadata.annotations.as_ref();
+        let word = annotations.and_then(|all| all.get("kswitch.dev/audit"));
+        with_audited || !self.seen.note("audited policy", word.is_some_and(|word| word == "true"))
+    }
+
+    // NetworkPolicy
+
+    fn isolates(&self, policy: &NetworkPolicy, own: &Pod, direction: Direction) -> bool {
+        let spec = policy.spec.as_ref().unwrap();
+        if policy.metadata.namespace.as_ref() != Some(&own.namespace) {
+            return false;
+        }
+        let types = spec.policy_types.clone().unwrap_or_default();
+        let has_type = if self.seen.note("policyTypes", !types.is_empty()) {
+            types.iter().any(|word| *word == format!("{direction:?}"))
+        } else {
+            direction == Direction::Ingress || spec.egress.as_ref().is_some_and(|r| !r.is_empty())
+        };
+        has_type && self.selects(spec.pod_selector.as_ref().unwrap(), &labels(own))
+    }
+
+    fn allows(&self, policy: &NetworkPolicy, probe: &Probe<'_>, direction: Direction) -> bool {
+        let namespace = policy.metadata.namespace.as_deref().unwrap();
+        let NetworkPolicySpec { ingress, egress, .. } = policy.spec.clone().unwrap();
+        let rules: Vec<_> = match direction {
+            Direction::Ingress => {
+                ingress.unwrap_or_default().into_iter().map(|r| (r.from, r.ports)).collect()
+            }
+            Direction::Egress => {
+                egress.unwrap_or_default().into_iter().map(|r| (r.to, r.ports)).collect()
+            }
+        };
+        rules.into_iter().any(|(peers, ports)| {
+            let (peers, ports) = (peers.unwrap_or_default(), ports.unwrap_or_default());
+            let is_peer = |peer: &NetworkPolicyPeer| {
+                self.is_network_peer(namespace, peer, other(probe, direction))
+            };
+            let is_port = |port: &NetworkPolicyPort| self.is_network_port(port, probe);
+            (self.seen.note("all peers", peers.is_empty()) || peers.iter().any(is_peer))
+                && (self.seen.note("all ports", ports.is_empty()) || ports.iter().any(is_port))
+        })
+    }
+
+    fn is_network_peer(
+        &self,
+        namespace: &str,
+        peer: &NetworkPolicyPeer,
+        (machine, address): (Machine<'_>, IpAddr),
+    ) -> bool {
+        if let Some(block) = &peer.ip_block {
+            let holds = |net: &str| net.parse::<IpNet>().unwrap().contains(&address);
+            let is_excepted = block.except.iter().flatten().any(|net| holds(net));
+            return self.seen.note("ipBlock", holds(&block.cidr))
+                && !self.seen.note("ipBlock.except", is_excepted);
+        }
+        let Machine::Pod(pod) = machine else { return false };
+        let is_namespace = match &peer.namespace_selector {
+            Some(selector) => self.selects(selector, &self.cluster.namespaces[&pod.namespace]),
+            None => pod.namespace == namespace,
+        };
+        let is_pod = peer.pod_selector.as_ref().is_none_or(|pods| self.selects(pods, &labels(pod)));
+        let construct = match (&peer.namespace_selector, &peer.pod_selector) {
+            (Some(_), Some(_)) => "namespaceSelector and podSelector",
+            (Some(_), None) => "namespaceSelector",
+            _ => "podSelector",
+        };
+        self.seen.note(construct, is_namespace && is_pod)
+    }
+
+    fn is_network_port(&self, port: &NetworkPolicyPort, probe: &Probe<'_>) -> bool {
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        if !self.seen.note("protocol", protocol == probe.protocol.to_string()) {
+            return false;
+        }
+        match (&port.port, port.end_port) {
+            (None, _) => self.seen.note("protocol without port", true),
+            (Some(IntOrString::Int(first)), Some(last)) => {
+                self.seen.note("endPort", (*first..=last).contains(&i32::from(probe.port)))
+            }
+            (Some(IntOrString::Int(port)), None) => {
+                self.seen.note("port", *port == i32::from(probe.port))
+            }
+            (Some(IntOrString::String(name)), _) => {
+                self.seen.note("named port", is_named(name, protocol, probe))
+            }
+        }
+    }
+
+    // ClusterNetworkPolicy
+
+    /// Action of the first rule of a tier that matches, and which one it is.
+    fn ordered(
+        &self,
+        tier: &str,
+        probe: &Probe<'_>,
+        own: &Pod,
+        direction: Direction,
+        with_audited: bool,
+    ) -> Option<(String, (String, usize))> {
+        let mut policies: Vec<&ClusterNetworkPolicy> =
+            self.cluster.cluster_network_policies.iter().map(|policy| &**policy).collect();
+        policies.sort_by_key(|policy| (policy.spec.priority, policy.metadata.name.clone()));
+        for policy in policies {
+            if policy.spec.tier != tier || !self.counts(&policy.metadata, with_audited) {
+                continue;
+            }
+            let spec = serde_json::to_value(&policy.spec).unwrap();
+            if !self.seen.note("subject", self.is_pods(&spec["subject"], Machine::Pod(own))) {
+                continue;
+            }
+            let (rules, peers) = match direction {
+                Direction::Ingress => (&spec["ingress"], "from"),
+                Direction::Egress => (&spec["egress"], "to"),
+            };
+            for (index, rule) in rules.as_array().into_iter().flatten().enumerate() {
+                let is_peer = |peer| self.is_cluster_peer(peer, other(probe, direction));
+                let is_protocol = |protocol| self.is_cluster_protocol(protocol, probe);
+                if rule[peers].as_array().unwrap().iter().any(is_peer)
+                    && rule["protocols"].as_array().is_none_or(|all| all.iter().any(is_protocol))
+                {
+                    let action = rule["action"].as_str().unwrap();
+                    let construct = match (tier, action) {
+                        ("Admin", "Accept") => "Admin Accept",
+                        ("Admin", "Deny") => "Admin Deny",
+                        ("Admin", _) => "Admin Pass",
+                        (_, "Accept") => "Baseline Accept",
+                        (_, "Deny") => "Baseline Deny",
+                        _ => "Baseline Pass",
+                    };
+                    self.seen.note(construct, true);
+                    let name = policy.metadata.name.clone().unwrap();
+                    return Some((action.into(), (name, index)));
+                }
+            }
+        }
+        None
+    }
+
+    fn is_cluster_peer(&self, peer: &Value, (machine, address): (Machine<'_>, IpAddr)) -> bool {
+        if let Some(networks) = peer["networks"].as_array() {
+            let holds =
+                |net: &Value| net.as_str().unwrap().parse::<IpNet>().unwrap().contains(&address);
+            return self.seen.note("networks", networks.iter().any(holds));
+        }
+        if peer["domainNames"].is_array() {
+            return self.seen.note("domainNames", false);
+        }
+        if peer["nodes"].is_object() {
+            let Machine::Node(node) = machine else { return self.seen.note("nodes", false) };
+            let labels = self.cluster.nodes[node].object.metadata.labels.clone();
+            let selected = self.selects(&selector(&peer["nodes"]), &labels.unwrap_or_default());
+            return self.seen.note("nodes", selected);
+        }
+        let construct = if peer["pods"].is_object() { "pods" } else { "namespaces" };
+        self.seen.note(construct, self.is_pods(peer, machine))
+    }
+
+    fn is_pods(&self, peer: &Value, machine: Machine<'_>) -> bool {
+        let Machine::Pod(pod) = machine else { return false };
+        let of_namespace = &self.cluster.namespaces[&pod.namespace];
+        if peer["namespaces"].is_object() {
+            return self.selects(&selector(&peer["namespaces"]), of_namespace);
+        }
+        self.selects(&selector(&peer["pods"]["namespaceSelector"]), of_namespace)
+            && self.selects(&selector(&peer["pods"]["podSelector"]), &labels(pod))
+    }
+
+    fn is_cluster_protocol(&self, protocol: &Value, probe: &Probe<'_>) -> bool {
+        if let Some(name) = protocol["destinationNamedPort"].as_str() {
+            let is_any = |protocol| is_named(name, protocol, probe);
+            let holds = ["TCP", "UDP", "SCTP"].into_iter().any(is_any);
+            return self.seen.note("destinationNamedPort", holds);
+        }
+        let own = &protocol[probe.protocol.to_string().to_lowercase()];
+        let Some(port) = own.get("destinationPort") else { return false };
+        let of = |value: &Value| value.as_i64().unwrap();
+        if let Some(range) = port.get("range") {
+            let holds = (of(&range["start"])..=of(&range["end"])).contains(&probe.port.into());
+            return self.seen.note("range", holds);
+        }
+        self.seen.note("number", of(&port["number"]) == i64::from(probe.port))
+    }
+
+    // labels
+
+    fn selects(&self, selector: &LabelSelector, labels: &Labels) -> bool {
+        let LabelSelector { match_labels, match_expressions } = selector;
+        let mut selects = true;
+        for (key, value) in match_labels.iter().flatten() {
+            selects &= self.seen.note("matchLabels", labels.get(key) == Some(value));
+        }
+        for expression in match_expressions.iter().flatten() {
+            let value = labels.get(&expression.key);
+            let listed = expression.values.clone().unwrap_or_default();
+            let is_listed = value.is_some_and(|value| listed.contains(value));
+            selects &= match expression.operator.as_str() {
+                "In" => self.seen.note("In", is_listed),
+                "NotIn" => self.seen.note("NotIn", !is_listed),
+                "Exists" => self.seen.note("Exists", value.is_some()),
+                _ => self.seen.note("DoesNotExist", value.is_none()),
+            };
+        }
+        let is_empty = match_labels.is_none() && match_expressions.is_none();
+        self.seen.note("empty selector", is_empty);
+        selects
+    }
+}
+
+/// The other end, seen from the one whose policies are read.
+const fn other<'c>(probe: &Probe<'c>, direction: Direction) -> (Machine<'c>, IpAddr) {
+    match direction {
+        Direction::Egress => probe.target,
+        Direction::Ingress => probe.source,
+    }
+}
+
+/// Whether the target calls the port so: the first port of the name and protocol counts.
+fn is_named(name: &str, protocol: &str, probe: &Probe<'_>) -> bool {
+    let Machine::Pod(pod) = probe.target.0 else { return false };
+    let spec = pod.object.spec.as_ref().unwrap();
+    let ports = spec.containers.iter().flat_map(|container| container.ports.iter().flatten());
+    let mut ports = ports.filter(|port| {
+        port.name.as_deref() == Some(name) && port.protocol.as_deref() == Some(protocol)
+    });
+    protocol == probe.protocol.to_string()
+        && ports.next().is_some_and(|port| port.container_port == i32::from(probe.port))
+}
+
+fn labels(pod: &Pod) -> Labels {
+    pod.object.metadata.labels.clone().unwrap_or_default()
+}
+
+fn selector(value: &Value) -> LabelSelector {
+    serde_json::from_value(value.clone()).unwrap()
+}
