@@ -84,7 +84,7 @@ fn compiled_policies_say_what_the_objects_say() {
         for generation in 1..=2 {
             let shared = Arc::new(cluster.clone());
             let compiled = compiler.compile(&shared, &Observed::default(), Generation(generation));
-            let reading = Reading { cluster: &cluster, seen: &seen };
+            let reading = Reading::new(&cluster, &seen);
             for _ in 0..PROBES {
                 let probe = random::probe(&mut random, &cluster);
                 let expected = reading.judge(&probe);

@@ -11,9 +11,10 @@ use super::format::{Change, File, HostRef, Transport};
 use super::stage::{Attempt, Call, Fetched, Outcome, Stage, Witness};
 use super::topology::{self, Broken, Lab};
 
-/// Reasons of drops which say that an address was taken for a Service's.
-const SERVICE_DROPS: [&str; 5] =
-    ["no_service", "no_service_port", "no_endpoints", "no_local_endpoints", "source_range"];
+/// Reasons of drops which say that an address was taken for a Service's. That an address of the
+/// service range is nobody's (`no_service`) says the contrary.
+const SERVICE_DROPS: [&str; 4] =
+    ["no_service_port", "no_endpoints", "no_local_endpoints", "source_range"];
 
 impl topology::Step for Step {
     fn changes(&self) -> &[Change] {

@@ -30,8 +30,8 @@ use ahash::RandomState;
 
 use crate::slots::{self, SlotRef};
 use crate::{Flow, Protocol, Tick, hash};
-pub(crate) use binding::{halves, joined};
 use binding::{V4, V6};
+pub(crate) use binding::{halves, joined};
 use table::Table;
 
 pub use binding::{Binding, BindingFlags};

@@ -79,13 +79,25 @@ impl Seen {
 }
 
 pub(crate) struct Reading<'c> {
-    pub(crate) cluster: &'c Cluster,
-    pub(crate) seen: &'c Seen,
+    cluster: &'c Cluster,
+    seen: &'c Seen,
+    /// By priority and name, with what they say as it is written.
+    ordered: Vec<(&'c ClusterNetworkPolicy, Value)>,
 }
 
 type Labels = BTreeMap<String, String>;
 
-impl Reading<'_> {
+impl<'c> Reading<'c> {
+    pub(crate) fn new(cluster: &'c Cluster, seen: &'c Seen) -> Self {
+        let policies = cluster.cluster_network_policies.iter().map(|policy| &**policy);
+        let written = |policy: &'c ClusterNetworkPolicy| {
+            (policy, serde_json::to_value(&policy.spec).unwrap())
+        };
+        let mut ordered: Vec<_> = policies.map(written).collect();
+        ordered.sort_by_key(|(policy, _)| (policy.spec.priority, policy.metadata.name.clone()));
+        Self { cluster, seen, ordered }
+    }
+
     pub(crate) fn judge(&self, probe: &Probe<'_>) -> Verdict {
         let settings = &self.cluster.settings.policy;
         if !self.seen.note("enabled", settings.enabled) {
@@ -177,7 +189,7 @@ impl Reading<'_> {
         if policy.metadata.namespace.as_ref() != Some(&own.namespace) {
             return false;
         }
-        let types = spec.policy_types.clone().unwrap_or_default();
+        let types = spec.policy_types.as_deref().unwrap_or_default();
         let has_type = if self.seen.note("policyTypes", !types.is_empty()) {
             types.iter().any(|word| *word == format!("{direction:?}"))
         } else {
@@ -188,23 +200,24 @@ impl Reading<'_> {
 
     fn allows(&self, policy: &NetworkPolicy, probe: &Probe<'_>, direction: Direction) -> bool {
         let namespace = policy.metadata.namespace.as_deref().unwrap();
-        let NetworkPolicySpec { ingress, egress, .. } = policy.spec.clone().unwrap();
+        let NetworkPolicySpec { ingress, egress, .. } = policy.spec.as_ref().unwrap();
         let rules: Vec<_> = match direction {
             Direction::Ingress => {
-                ingress.unwrap_or_default().into_iter().map(|r| (r.from, r.ports)).collect()
+                ingress.iter().flatten().map(|rule| (&rule.from, &rule.ports)).collect()
             }
             Direction::Egress => {
-                egress.unwrap_or_default().into_iter().map(|r| (r.to, r.ports)).collect()
+                egress.iter().flatten().map(|rule| (&rule.to, &rule.ports)).collect()
             }
         };
         rules.into_iter().any(|(peers, ports)| {
-            let (peers, ports) = (peers.unwrap_or_default(), ports.unwrap_or_default());
+            let (peers, ports) = (peers.iter().flatten(), ports.iter().flatten());
             let is_peer = |peer: &NetworkPolicyPeer| {
                 self.is_network_peer(namespace, peer, other(probe, direction))
             };
             let is_port = |port: &NetworkPolicyPort| self.is_network_port(port, probe);
-            (self.seen.note("all peers", peers.is_empty()) || peers.iter().any(is_peer))
-                && (self.seen.note("all ports", ports.is_empty()) || ports.iter().any(is_port))
+            let (mut peers, mut ports) = (peers.peekable(), ports.peekable());
+            (self.seen.note("all peers", peers.peek().is_none()) || peers.any(is_peer))
+                && (self.seen.note("all ports", ports.peek().is_none()) || ports.any(is_port))
         })
     }
 
@@ -264,14 +277,10 @@ impl Reading<'_> {
         direction: Direction,
         with_audited: bool,
     ) -> Option<(String, (String, usize))> {
-        let mut policies: Vec<&ClusterNetworkPolicy> =
-            self.cluster.cluster_network_policies.iter().map(|policy| &**policy).collect();
-        policies.sort_by_key(|policy| (policy.spec.priority, policy.metadata.name.clone()));
-        for policy in policies {
+        for (policy, spec) in &self.ordered {
             if policy.spec.tier != tier || !self.counts(&policy.metadata, with_audited) {
                 continue;
             }
-            let spec = serde_json::to_value(&policy.spec).unwrap();
             if !self.seen.note("subject", self.is_pods(&spec["subject"], Machine::Pod(own))) {
                 continue;
             }

@@ -63,10 +63,12 @@ impl Blocks {
     pub fn contains(&self, address: Address) -> bool {
         match &self.0 {
             Form::Few(prefixes) => {
-                let longest = prefixes.iter().find(|(prefix, _)| prefix.contains(address));
+                let longest = prefixes.iter().find(|(prefix, _)| holds(*prefix, address));
                 longest.is_some_and(|(_, held)| *held)
             }
-            Form::Many(map) => map.find(address).copied().unwrap_or(false),
+            Form::Many(map) => map
+                .find_prefix(address)
+                .is_some_and(|(prefix, held)| *held && holds(prefix, address)),
         }
     }
 
@@ -81,8 +83,14 @@ impl Blocks {
 }
 
 /// Whether every address of `inner` is in `outer`.
-const fn within(inner: Prefix, outer: Prefix) -> bool {
-    outer.length128() <= inner.length128() && outer.contains(inner.address())
+fn within(inner: Prefix, outer: Prefix) -> bool {
+    outer.length128() <= inner.length128() && holds(outer, inner.address())
+}
+
+/// Whether a prefix holds an address of its own family: `::/0` holds no IPv4 address.
+fn holds(prefix: Prefix, address: Address) -> bool {
+    let is_v4 = prefix.length128() >= 96 && prefix.address().is_v4();
+    is_v4 == address.is_v4() && prefix.contains(address)
 }
 
 #[cfg(test)]
@@ -97,6 +105,23 @@ mod tests {
 
     const fn near(bits: u32) -> Address {
         Address::v4(bits & 0xc003_0301)
+    }
+
+    #[test]
+    fn blocks_of_one_family_hold_nobody_of_the_other() {
+        let any_v6 = (Prefix::new(Address::UNSPECIFIED_V6, 0), vec![]);
+        let some_v4 =
+            (Prefix::new(Address::v4(10 << 24), 8), vec![Prefix::new(Address::v4(10 << 24), 9)]);
+        for count in [1, 40] {
+            // few prefixes, and many
+            let v6 = (0..count).map(|at| (Prefix::new(Address::v6(1 << 100 | at), 128), vec![]));
+            let blocks: Vec<Block> = v6.chain([any_v6.clone(), some_v4.clone()]).collect();
+            let blocks = Blocks::new(1, &blocks);
+            assert!(
+                blocks.contains(Address::v6(7)) && blocks.contains(Address::v4(10 << 24 | 1 << 23))
+            );
+            assert!(!blocks.contains(Address::v4(10 << 24)) && !blocks.contains(Address::v4(7)));
+        }
     }
 
     proptest! {

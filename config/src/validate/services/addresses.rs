@@ -24,6 +24,7 @@ pub(super) fn set_families(
     let entry = candidate.entry;
     let spec = candidate.spec();
     if ServiceType::of(spec) == ServiceType::ExternalName {
+        (spec.cluster_ip, spec.cluster_ips) = (None, None);
         return;
     }
     let mut note = |field: Field, message: String, help: &str| {
