@@ -1,12 +1,20 @@
 //! The established path allocates nothing.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
-use kswitch::dataplane::{Counters, Frame, Pipeline, Verdict};
 use kswitch::dataplane::pipeline::Output;
+use kswitch::dataplane::{Counters, Frame, Pipeline, Verdict};
 use kswitch::sim::World;
 use kswitch::sim::craft::Craft;
 use kswitch_config::{Draft, Observed, PortKind};

@@ -62,7 +62,9 @@ impl ServiceAddresses {
     pub(crate) fn new(range: IpNet) -> Self {
         let size = match range {
             IpNet::V4(range) => 1_u128 << (32 - range.prefix_len()),
-            IpNet::V6(range) => 1_u128.checked_shl(128 - u32::from(range.prefix_len())).unwrap_or(u128::MAX),
+            IpNet::V6(range) => {
+                1_u128.checked_shl(128 - u32::from(range.prefix_len())).unwrap_or(u128::MAX)
+            }
         };
         let offset = static_band(size, 16, 256);
         let upper = Addresses::from(range, offset.max(1));

@@ -1,5 +1,6 @@
 //! What can be said of an object by itself: the rules an API server has for it.
 
+mod cluster_policy;
 mod endpoints;
 mod node;
 mod pod;
@@ -32,7 +33,7 @@ pub(crate) fn object(object: &Object, findings: &mut Findings) {
         Object::EndpointSlice(object) => endpoints::check_slice(object, findings),
         Object::Endpoints(object) => endpoints::check_endpoints(object, findings),
         Object::NetworkPolicy(object) => policy::check(object, findings),
-        Object::ClusterNetworkPolicy(_) => {}
+        Object::ClusterNetworkPolicy(object) => cluster_policy::check(object, findings),
         Object::Deployment(object) => workload::check_deployment(object, findings),
         Object::ReplicaSet(object) => workload::check_replica_set(object, findings),
         Object::StatefulSet(object) => workload::check_stateful_set(object, findings),

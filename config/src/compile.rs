@@ -297,7 +297,10 @@ mod tests {
         second.pods[0] = pod("a", 0, &["10.4.0.5"], "b");
         let after = compiler.compile(&second.into(), &Observed::default(), GENERATION);
         assert!(!at(&after, "10.8.0.1:80").has_backends);
-        assert_eq!(members(&after, at(&after, "10.8.0.2:80"), 0), ["10.4.0.5:8080", "10.4.1.5:8080"]);
+        assert_eq!(
+            members(&after, at(&after, "10.8.0.2:80"), 0),
+            ["10.4.0.5:8080", "10.4.1.5:8080"]
+        );
         assert!(Arc::ptr_eq(&before.plan, &after.plan));
         assert!(Arc::ptr_eq(&before.snapshot.topology, &after.snapshot.topology));
 
@@ -347,6 +350,9 @@ mod tests {
         let label = at(&after, "10.8.0.2:8000").label;
         assert_eq!(label, at(&before, "10.8.0.2:80").label);
         assert_eq!(after.names.frontend(label).unwrap().to_string(), "service default/b:web");
-        assert_eq!(after.names.frontend(at(&before, "10.8.0.1:80").label).map(|n| n.to_string()), None);
+        assert_eq!(
+            after.names.frontend(at(&before, "10.8.0.1:80").label).map(|n| n.to_string()),
+            None
+        );
     }
 }

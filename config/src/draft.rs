@@ -134,7 +134,9 @@ impl Draft {
         let gateways = gateways.into_iter().enumerate();
         self.hosts.push(Host {
             name,
-            addresses: addresses.map(|(at, item)| (Field::of("addresses").index(at), item)).collect(),
+            addresses: addresses
+                .map(|(at, item)| (Field::of("addresses").index(at), item))
+                .collect(),
             gateways: gateways.map(|(at, item)| (Field::of("gateways").index(at), item)).collect(),
             mtu,
             origin: None,
@@ -149,7 +151,8 @@ impl Draft {
     /// # Errors
     /// Everything that is wrong, with its place.
     pub fn validate(&self, previous: Option<&Cluster>) -> Result<Cluster, Errors> {
-        validate::validate(self, previous).map_err(|findings| Errors { problems: resolve(findings.0) })
+        validate::validate(self, previous)
+            .map_err(|findings| Errors { problems: resolve(findings.0) })
     }
 
     /// The objects of a kind.
@@ -186,10 +189,11 @@ impl Draft {
         let at: Field = FieldPath::Root.key("metadata").key("name").into();
         let message = format!("{} is written twice", entry.called());
         let help = "give one of the two another name, or remove it";
-        self.findings
-            .error(at.clone(), message, help)
-            .of(entry.called(), &entry.origin)
-            .beside(&first, at, "the first");
+        self.findings.error(at.clone(), message, help).of(entry.called(), &entry.origin).beside(
+            &first,
+            at,
+            "the first",
+        );
     }
 
     fn add_lab(&mut self, lab: Lab) {

@@ -24,9 +24,9 @@ pub(crate) fn uid(kind: &str, namespace: &str, name: &str) -> String {
 ///
 /// Source: Kubernetes `ComputeHash` and `SafeEncodeString`; the hash is of other octets there.
 pub(crate) fn template_hash(template: &[u8]) -> String {
-    let hash = template.iter().fold(0x811c_9dc5_u32, |hash, octet| {
-        (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193)
-    });
+    let hash = template
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, octet| (hash ^ u32::from(*octet)).wrapping_mul(0x0100_0193));
     hash.to_string().bytes().map(|octet| letter(usize::from(octet))).collect()
 }
 
@@ -55,9 +55,10 @@ fn letter(at: usize) -> char {
 fn fnv128<const N: usize>(words: [&str; N]) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    words.iter().flat_map(|word| word.bytes().chain([0xff])).fold(OFFSET, |hash, octet| {
-        (hash ^ u128::from(octet)).wrapping_mul(PRIME)
-    })
+    words
+        .iter()
+        .flat_map(|word| word.bytes().chain([0xff]))
+        .fold(OFFSET, |hash, octet| (hash ^ u128::from(octet)).wrapping_mul(PRIME))
 }
 
 #[cfg(test)]
@@ -68,7 +69,8 @@ mod tests {
 
     #[test]
     fn generated_names_look_like_kubernetes_and_differ() {
-        let names: BTreeSet<_> = (0..20_000).map(|at| generated_name("frontend-7d4b9c6f5", at)).collect();
+        let names: BTreeSet<_> =
+            (0..20_000).map(|at| generated_name("frontend-7d4b9c6f5", at)).collect();
         assert_eq!(names.len(), 20_000);
         for name in &names {
             let (base, suffix) = name.rsplit_once('-').unwrap();

@@ -103,10 +103,13 @@ impl Kind {
         let Some(kind) = Self::ALL.into_iter().find(|kind| kind.name() == name) else {
             return Found::NotCarried;
         };
-        let group = |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+        let group =
+            |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
         if api_version == kind.api_version() {
             Found::Kind(kind)
-        } else if group(api_version) == group(kind.api_version()) || group(api_version) == "extensions" {
+        } else if group(api_version) == group(kind.api_version())
+            || group(api_version) == "extensions"
+        {
             Found::OtherVersion(kind)
         } else {
             Found::NotCarried
@@ -117,7 +120,6 @@ impl Kind {
     pub(crate) fn of_key(key: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.key() == key)
     }
-
 }
 
 /// What an object's `apiVersion` and `kind` lead to.

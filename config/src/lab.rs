@@ -46,7 +46,7 @@ const HARMLESS: [&str; 8] = [
 ];
 
 /// Reads a lab file that is in `directory`.
-pub(crate) fn read(source: Source, directory: &Path) -> Lab {
+pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
     let origin = Origin::whole(Document::whole(source.clone(), Format::Toml));
     let mut lab = Lab {
         settings: Settings::default(),
@@ -79,9 +79,10 @@ pub(crate) fn read(source: Source, directory: &Path) -> Lab {
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
     };
     // where ranges are not known, what lies in them cannot be judged
-    lab.is_broken = of_cluster.0.iter().any(|finding| {
-        !HARMLESS.iter().any(|key| finding.field.is_within(&Field::of(key)))
-    });
+    lab.is_broken = of_cluster
+        .0
+        .iter()
+        .any(|finding| !HARMLESS.iter().any(|key| finding.field.is_within(&Field::of(key))));
     lab.findings.0.extend(of_cluster.0);
     for member in members {
         lab.member(member);

@@ -8,13 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 ///
 /// Source: `LabelSelector.matchLabels`, `LabelSelector.matchExpressions`.
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let equal =
+        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
     equal
         && selector.match_expressions.iter().flatten().all(|expression| {
             let value = labels.get(&expression.key);
-            let is_listed = || {
-                expression.values.iter().flatten().any(|allowed| Some(allowed) == value)
-            };
+            let is_listed =
+                || expression.values.iter().flatten().any(|allowed| Some(allowed) == value);
             match expression.operator.as_str() {
                 "In" => is_listed(),
                 "NotIn" => !is_listed(),
@@ -41,12 +41,24 @@ mod tests {
             ("{}", true),
             (r#"{"matchLabels": {"app": "web"}}"#, true),
             (r#"{"matchLabels": {"app": "web", "tier": "back"}}"#, false),
-            (r#"{"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "x"]}]}"#, true),
-            (r#"{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["front"]}]}"#, false),
-            (r#"{"matchExpressions": [{"key": "none", "operator": "NotIn", "values": ["front"]}]}"#, true),
+            (
+                r#"{"matchExpressions": [{"key": "tier", "operator": "In", "values": ["front", "x"]}]}"#,
+                true,
+            ),
+            (
+                r#"{"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["front"]}]}"#,
+                false,
+            ),
+            (
+                r#"{"matchExpressions": [{"key": "none", "operator": "NotIn", "values": ["front"]}]}"#,
+                true,
+            ),
             (r#"{"matchExpressions": [{"key": "none", "operator": "Exists"}]}"#, false),
             (r#"{"matchExpressions": [{"key": "none", "operator": "DoesNotExist"}]}"#, true),
-            (r#"{"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}"#, false),
+            (
+                r#"{"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}"#,
+                false,
+            ),
         ] {
             assert_eq!(selects(selector, labels), is_selected, "{selector}");
         }

@@ -13,6 +13,7 @@ mod compile;
 mod draft;
 mod endpoints;
 mod error;
+mod explain;
 mod identity;
 mod kind;
 mod lab;
@@ -27,14 +28,16 @@ mod source;
 mod suggest;
 mod syntax;
 mod tree;
+mod truth_table;
 mod validate;
 
 pub use cluster::{Cluster, External, Labels, Node, Pod, Taint, Workload, ZONE_LABEL};
 pub use cluster_policy::ClusterNetworkPolicy;
 pub use draft::{Applied, Change, Draft, ObjectName, Outcome};
-pub use error::{Errors, Look, Place, Problem, Severity, render};
-pub use kind::Kind;
 pub use endpoints::endpoint_slices;
+pub use error::{Errors, Look, Place, Problem, Severity, render};
+pub use explain::{Explanation, Miss, NearMiss, RuleName, explain, rule_name};
+pub use kind::Kind;
 pub use labels::matches;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;
@@ -43,6 +46,7 @@ pub use settings::{
     Settings, StaticRoute, SwitchSettings, Timeouts,
 };
 pub use source::{Source, Span};
+pub use truth_table::{Cell, TruthTable};
 
 pub use compile::{
     Balancing, Compiled, Compiler, FrontendName, HealthCheck, Names, Plan, PlannedGateway,

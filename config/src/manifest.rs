@@ -120,22 +120,24 @@ fn read_tree(mut tree: Tree<'_>, kind: &str, origin: Origin, manifests: &mut Man
     {
         if is_missing {
             let help = format!("write `{key}: {}`", if key == "kind" { "Service" } else { "v1" });
-            let error = manifests.findings.error(Field::of(key), format!("`{key}` is missing"), help);
+            let error =
+                manifests.findings.error(Field::of(key), format!("`{key}` is missing"), help);
             error.within(&origin);
             return;
         }
     }
     let found = match &api_version {
         Some(version) => Kind::find(version, &name),
-        None => Kind::ALL.into_iter().find(|at| at.name() == name).map_or(Found::NotCarried, Found::Kind),
+        None => Kind::ALL
+            .into_iter()
+            .find(|at| at.name() == name)
+            .map_or(Found::NotCarried, Found::Kind),
     };
     match found {
-        Found::Kind(kind) => {
-            match entry(kind, &mut tree, origin) {
-                Ok(entry) => manifests.entries.push(entry),
-                Err(findings) => manifests.findings.0.extend(findings.0),
-            }
-        }
+        Found::Kind(kind) => match entry(kind, &mut tree, origin) {
+            Ok(entry) => manifests.entries.push(entry),
+            Err(findings) => manifests.findings.0.extend(findings.0),
+        },
         Found::OtherVersion(kind) => {
             let version = api_version.unwrap_or_default();
             let message = format!("Kubernetes has no {name} in {version}");
@@ -174,7 +176,9 @@ pub(crate) fn entry(kind: Kind, tree: &mut Tree<'_>, origin: Origin) -> Result<E
     if let Some(object) = &object {
         check::object(object, &mut findings);
         // what was wrong was taken out: that it is missing follows from that
-        findings.0.retain(|finding| !wrong.iter().any(|wrong| finding.field.is_within(&wrong.field)));
+        findings
+            .0
+            .retain(|finding| !wrong.iter().any(|wrong| finding.field.is_within(&wrong.field)));
     }
     for Wrong { message, help, field, span } in wrong {
         findings.error(field, message, help.unwrap_or_default()).at(span);

@@ -5,7 +5,9 @@ mod name;
 mod time;
 
 pub(crate) use address::{address, cidr, first_addresses, last_address, nth_address, port_range};
-pub(crate) use name::{dns_label, dns_subdomain, label_key, label_value, port_name, qualified_name};
+pub(crate) use name::{
+    dns_label, dns_subdomain, label_key, label_value, port_name, qualified_name,
+};
 pub(crate) use time::duration;
 
 /// Why a word is not what it should be, and what would be right.

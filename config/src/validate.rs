@@ -80,10 +80,14 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
             Object::NetworkPolicy(object) => Some(object.clone()),
             _ => None,
         }),
-        cluster_network_policies: objects(draft, Kind::ClusterNetworkPolicy, |object| match object {
-            Object::ClusterNetworkPolicy(object) => Some(object.clone()),
-            _ => None,
-        }),
+        cluster_network_policies: objects(
+            draft,
+            Kind::ClusterNetworkPolicy,
+            |object| match object {
+                Object::ClusterNetworkPolicy(object) => Some(object.clone()),
+                _ => None,
+            },
+        ),
         workloads: workloads(draft),
         externals,
         pending: placed.pending.iter().map(|pod| pending(&pod.object)).collect(),
@@ -101,9 +105,7 @@ fn namespaces(
     draft: &Draft,
     findings: &mut Findings,
 ) -> BTreeMap<String, BTreeMap<String, String>> {
-    let named = |name: &str| {
-        BTreeMap::from([(NAMESPACE_NAME.to_owned(), name.to_owned())])
-    };
+    let named = |name: &str| BTreeMap::from([(NAMESPACE_NAME.to_owned(), name.to_owned())]);
     let mut namespaces: BTreeMap<String, BTreeMap<String, String>> =
         NAMESPACES.iter().map(|name| ((*name).to_owned(), named(name))).collect();
     for entry in draft.of(Kind::Namespace).values() {
@@ -114,7 +116,11 @@ fn namespaces(
         labels.insert(NAMESPACE_NAME.to_owned(), name.to_owned());
         namespaces.insert(name.to_owned(), labels);
     }
-    for entry in Kind::ALL.into_iter().filter(|kind| kind.is_namespaced()).flat_map(|kind| draft.of(kind).values()) {
+    for entry in Kind::ALL
+        .into_iter()
+        .filter(|kind| kind.is_namespaced())
+        .flat_map(|kind| draft.of(kind).values())
+    {
         let namespace = entry.object.namespace();
         if !namespaces.contains_key(namespace) {
             let message = format!("the namespace `{namespace}` is not declared, it has no labels");

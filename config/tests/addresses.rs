@@ -1,5 +1,13 @@
 //! Ranges and addresses are handed out as documented, and what is written is honoured.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::path::Path;
 
 use kswitch_config::{Cluster, load_text};

@@ -4,6 +4,14 @@
 //! After a deliberate change, `UPDATE_EXPECTED=1 cargo test -p kswitch-config --test broken` writes
 //! these files anew; read the difference before committing it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -21,7 +29,12 @@ fn told(name: &str, directory: &Path) -> String {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        writeln!(told, "{severity}: {}", problem.to_string().replace(&format!("{prefix}/"), "").replace(&prefix, "(here)")).unwrap();
+        writeln!(
+            told,
+            "{severity}: {}",
+            problem.to_string().replace(&format!("{prefix}/"), "").replace(&prefix, "(here)")
+        )
+        .unwrap();
     }
     told
 }

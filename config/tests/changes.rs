@@ -1,5 +1,13 @@
 //! A running lab changes object by object, and what was assigned stays.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -188,7 +196,10 @@ fn a_namespace_goes_with_all_in_it() {
     let mut inside = pod("inside");
     inside["metadata"]["namespace"] = json!("shop");
     apply(&mut draft, &inside);
-    apply(&mut draft, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+    apply(
+        &mut draft,
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}),
+    );
     let with = next(&draft, &cluster);
     assert!(with.pod("shop", "inside").is_some());
     assert_eq!(draft.delete(Kind::Namespace, "", "shop"), Outcome::Deleted);
@@ -202,9 +213,15 @@ fn manifests_are_applied_and_deleted_as_text() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {nodename: a}\n---\n                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
     let applied = draft.apply_text("x.yaml", text).unwrap();
     assert_eq!(applied.changes.len(), 1);
-    assert_eq!((applied.changes[0].object.kind, applied.changes[0].outcome), (Kind::Pod, Outcome::Created));
+    assert_eq!(
+        (applied.changes[0].object.kind, applied.changes[0].outcome),
+        (Kind::Pod, Outcome::Created)
+    );
     let warnings: Vec<_> = applied.warnings.iter().map(ToString::to_string).collect();
-    assert!(warnings.iter().any(|at| at.contains("x.yaml:4:8") && at.contains("`nodeName`")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|at| at.contains("x.yaml:4:8") && at.contains("`nodeName`")),
+        "{warnings:?}"
+    );
     assert!(warnings.iter().any(|at| at.contains("1 × ConfigMap")), "{warnings:?}");
     assert!(next(&draft, &cluster).pod("default", "x").is_some());
     let changes = draft.delete_text("x.yaml", text).unwrap();
@@ -221,8 +238,11 @@ fn a_lab_can_be_made_without_files() {
         gateways: vec![],
         mtu: None,
     });
-    apply(&mut draft, &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
-        "status": {"addresses": [{"type": "InternalIP", "address": "10.128.0.77"}]}}));
+    apply(
+        &mut draft,
+        &json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.128.0.77"}]}}),
+    );
     apply(&mut draft, &pod("p"));
     let cluster = draft.validate(None).unwrap();
     assert_eq!(cluster.nodes[0].addresses[0].to_string(), "10.128.0.77");

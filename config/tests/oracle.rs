@@ -5,6 +5,14 @@
 //! the Kubernetes documents say. The test fails if the two differ, and if any kind of outcome was
 //! never met.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 #[path = "oracle/naive.rs"]
 mod naive;
 #[path = "oracle/packets.rs"]

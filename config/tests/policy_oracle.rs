@@ -3,6 +3,14 @@
 //! Each cluster is compiled, probed, changed, compiled again from what the first compilation left
 //! behind, and probed again. `POLICY_ORACLE_CLUSTERS` asks for more clusters than usual.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 #[path = "policy_oracle/naive.rs"]
 mod naive;
 #[path = "policy_oracle/random.rs"]

@@ -1,5 +1,13 @@
 //! Services get what an API server allocates for them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Service;
@@ -9,12 +17,15 @@ use kswitch_config::{Cluster, load_text};
 const DUAL: &str = "service-cidrs = [\"10.8.0.0/20\", \"fd00:8::/112\"]\n";
 
 fn load(cluster: &str, services: &str) -> Cluster {
-    let text = format!("[lab]\nname = \"t\"\n[cluster]\n{cluster}\n[[node]]\nname = \"a\"\n{services}");
+    let text =
+        format!("[lab]\nname = \"t\"\n[cluster]\n{cluster}\n[[node]]\nname = \"a\"\n{services}");
     load_text("lab.toml", &text, Path::new("")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn service(name: &str, spec: &str) -> String {
-    format!("[[service]]\nmetadata.name = \"{name}\"\nspec = {{ ports = [{{ port = 80 }}], {spec} }}\n")
+    format!(
+        "[[service]]\nmetadata.name = \"{name}\"\nspec = {{ ports = [{{ port = 80 }}], {spec} }}\n"
+    )
 }
 
 fn get<'c>(cluster: &'c Cluster, name: &str) -> &'c Service {
@@ -38,7 +49,11 @@ fn cluster_ips_come_from_the_upper_band_and_never_are_the_dns_address() {
     // a range so small that both bands are needed: 14 addresses, one of which is the DNS's
     let services: String = (0..13).map(|at| service(&format!("s{at}"), "")).collect();
     let cluster = load("service-cidrs = [\"10.8.0.0/28\"]", &services);
-    let mut all: Vec<_> = cluster.services.iter().flat_map(|at| ips(&cluster, at.metadata.name.as_ref().unwrap())).collect();
+    let mut all: Vec<_> = cluster
+        .services
+        .iter()
+        .flat_map(|at| ips(&cluster, at.metadata.name.as_ref().unwrap()))
+        .collect();
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 13);
@@ -60,7 +75,10 @@ fn families_follow_policy_and_cluster() {
         ("six", "ipFamilies = [\"IPv6\"]"),
         ("six-first", "ipFamilies = [\"IPv6\"], ipFamilyPolicy = \"PreferDualStack\""),
         ("by-address", "clusterIP = \"fd00:8::7\""),
-        ("both", "clusterIPs = [\"fd00:8::8\", \"10.8.0.8\"], ipFamilyPolicy = \"RequireDualStack\""),
+        (
+            "both",
+            "clusterIPs = [\"fd00:8::8\", \"10.8.0.8\"], ipFamilyPolicy = \"RequireDualStack\"",
+        ),
         ("half", "clusterIP = \"10.8.0.9\", ipFamilyPolicy = \"PreferDualStack\""),
         ("headless", "clusterIP = \"None\", selector = { app = \"x\" }"),
         ("free", "clusterIP = \"None\""),
@@ -178,7 +196,11 @@ fn load_balancers_get_addresses_of_the_pools() {
     let addresses = |name: &str| -> Vec<_> {
         let status = get(&cluster, name).status.as_ref();
         let balancer = status.and_then(|status| status.load_balancer.as_ref());
-        balancer.iter().flat_map(|at| at.ingress.iter().flatten()).filter_map(|at| at.ip.clone()).collect()
+        balancer
+            .iter()
+            .flat_map(|at| at.ingress.iter().flatten())
+            .filter_map(|at| at.ip.clone())
+            .collect()
     };
     assert_eq!(addresses("asked"), ["203.0.113.1"]);
     assert_eq!(addresses("one"), ["203.0.113.2"]);

@@ -1,5 +1,13 @@
 //! Workloads become the pods that Kubernetes' controllers would make, on the nodes that suit.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -54,7 +62,10 @@ fn a_deployment_makes_pods_as_kubernetes_names_them() {
         assert_eq!(pod.labels().get("app"), Some("web"));
         assert_eq!((parts.next().unwrap().len(), parts.next()), (5, None));
         let owner = &pod.object.metadata.owner_references.as_ref().unwrap()[0];
-        assert_eq!((owner.kind.as_str(), owner.name.as_str()), ("ReplicaSet", &*format!("web-{hash}")));
+        assert_eq!(
+            (owner.kind.as_str(), owner.name.as_str()),
+            ("ReplicaSet", &*format!("web-{hash}"))
+        );
         assert_eq!(pod.named_port("http", "TCP"), Some(8080));
         assert_eq!(pod.named_port("http", "UDP"), None);
         assert!(pod.is_ready() && !pod.is_terminating());
@@ -172,7 +183,8 @@ spec.nodeName = "cordoned"
     assert_eq!((node("one"), node("two")), ("plain".into(), "plain".into()));
     assert_eq!(node("tolerant"), "tainted");
     assert_eq!(node("asked"), "cordoned");
-    let pending: Vec<_> = cluster.pending.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect();
+    let pending: Vec<_> =
+        cluster.pending.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect();
     assert_eq!(pending, ["impossible"]);
     let warning = cluster.warnings.iter().find(|at| at.message.contains("pending")).unwrap();
     assert!(warning.message.contains("plain lacks the label disk=ssd"), "{warning}");
@@ -249,8 +261,9 @@ spec = { hostNetwork = true, nodeName = "b" }
 "#
     ));
     let pod = |name: &str| cluster.pod("default", name).unwrap();
-    let ready: Vec<_> =
-        ["plain", "gated", "open", "said", "starting", "done", "leaving"].map(|name| pod(name).is_ready()).into();
+    let ready: Vec<_> = ["plain", "gated", "open", "said", "starting", "done", "leaving"]
+        .map(|name| pod(name).is_ready())
+        .into();
     assert_eq!(ready, [true, false, true, false, false, false, true]);
     assert!(pod("leaving").is_terminating() && pod("done").is_finished());
     assert_eq!(pod("host").addresses, cluster.nodes[1].addresses);
@@ -258,5 +271,8 @@ spec = { hostNetwork = true, nodeName = "b" }
     let status = pod("plain").object.status.as_ref().unwrap();
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert_eq!(status.pod_ip.as_deref(), Some(&*pod("plain").addresses[0].to_string()));
-    assert_eq!(status.host_ip.as_deref(), Some(&*cluster.nodes[pod("plain").node].addresses[0].to_string()));
+    assert_eq!(
+        status.host_ip.as_deref(),
+        Some(&*cluster.nodes[pod("plain").node].addresses[0].to_string())
+    );
 }

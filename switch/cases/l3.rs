@@ -1,6 +1,7 @@
 //! Judging single packets and the answers to them.
 
 mod craft;
+mod machine;
 mod reply;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use kswitch_config::PortKind;
 use super::findings::Findings;
 use super::format::l3::{self, Expect, Step};
 use super::format::{Change, File, HostRef};
+use super::hosts::Hosts;
 use super::stage::more_drops;
 use super::topology::{self, Broken, Lab};
 use super::wire::{Wire, whole};
@@ -76,7 +78,11 @@ fn judge_one(
     // what came unasked meanwhile is nobody's
     wire.take();
     wire.send(&from.kind, &sent.frame);
-    let frames = wire.take();
+    let mut frames = wire.take();
+    let mut hosts = Hosts::default();
+    hosts.keep(lab, &[]);
+    machine::answer_all(wire, &mut hosts, &from.kind, &frames);
+    frames.extend(wire.take());
     let drops = more_drops(&before, &wire.drops());
     let seen = Seen { lab, wire, from: &from.kind, sent: &sent, frames, drops };
     seen.judge(expect, findings)

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use kswitch_config::PortKind;
+use serde_json::Value;
 
 use super::findings::Findings;
 use super::format::nat::{Event, Send, Step, To};
@@ -29,6 +30,21 @@ impl topology::Step for Step {
 
     fn hosts(&self) -> Vec<&HostRef> {
         self.events.iter().flat_map(hosts).collect()
+    }
+
+    fn objects(&self) -> Vec<&Value> {
+        let mut objects: Vec<&Value> = Vec::new();
+        for change in &self.changes {
+            if let Change::Apply(object) = change {
+                objects.push(object);
+            }
+        }
+        for event in &self.events {
+            if let Event::Apply(applied) = event {
+                objects.extend(applied);
+            }
+        }
+        objects
     }
 }
 

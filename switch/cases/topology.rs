@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -34,6 +35,15 @@ pub trait Step {
 
     /// The machines that are referred to.
     fn hosts(&self) -> Vec<&HostRef>;
+
+    /// The objects that are created or replaced.
+    fn objects(&self) -> Vec<&Value> {
+        let applied = self.changes().iter().filter_map(|change| match change {
+            Change::Apply(object) => Some(object),
+            _ => None,
+        });
+        applied.collect()
+    }
 }
 
 /// A machine and one of its addresses.
@@ -281,7 +291,7 @@ fn first_error(errors: &kswitch_config::Errors) -> String {
     }
 }
 
-fn settings<S>(name: &str, case: &File<S>) -> Settings {
+fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
     let Topology { cluster, .. } = &case.topology;
     let default = ClusterSettings::default();
     let or = |given: &Vec<IpNet>, default: Vec<IpNet>| {
@@ -297,7 +307,7 @@ fn settings<S>(name: &str, case: &File<S>) -> Settings {
     let every: Vec<IpNet> =
         ["0.0.0.0/0", "::/0"].into_iter().filter_map(|n| n.parse().ok()).collect();
     let node_ports = NodePorts {
-        range: node_port_range(&case.objects, &default.node_ports),
+        range: node_port_range(case, &default.node_ports),
         addresses: or(node_port_addresses, every),
         localhost: localhost_node_ports.unwrap_or(true),
     };
@@ -325,8 +335,9 @@ fn settings<S>(name: &str, case: &File<S>) -> Settings {
 }
 
 /// The usual range, widened by what the objects ask for: cases ask for ports of any size.
-fn node_port_range(objects: &[Value], usual: &NodePorts) -> std::ops::RangeInclusive<u16> {
-    let asked = objects.iter().flat_map(|object| {
+fn node_port_range<S: Step>(case: &File<S>, usual: &NodePorts) -> RangeInclusive<u16> {
+    let later = case.steps.iter().flat_map(Step::objects);
+    let asked = case.objects.iter().chain(later).flat_map(|object| {
         let spec = &object["spec"];
         let ports = spec["ports"].as_array().map_or(&[][..], Vec::as_slice);
         let ports = ports.iter().map(|port| &port["nodePort"]);

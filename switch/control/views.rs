@@ -22,7 +22,9 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Nodes => objects(cluster.nodes.iter().map(|node| &*node.object), select),
         Kind::Pods => objects(cluster.pods.iter().map(|pod| &*pod.object), select),
         Kind::Services => objects(cluster.services.iter().map(|service| &**service), select),
-        Kind::EndpointSlices => objects(cluster.endpoint_slices.iter().map(|slice| &**slice), select),
+        Kind::EndpointSlices => {
+            objects(cluster.endpoint_slices.iter().map(|slice| &**slice), select)
+        }
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),

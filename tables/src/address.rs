@@ -65,7 +65,7 @@ impl Address {
         if self.is_v4() { self.low32() >> 24 == 127 } else { self.0 == 1 }
     }
 
-    /// Whether this is a link-local unicast address (169.254/16, fe80::/10).
+    /// Whether this is a link-local unicast address (`169.254/16`, `fe80::/10`).
     pub const fn is_link_local(self) -> bool {
         if self.is_v4() { self.low32() >> 16 == 0xa9fe } else { self.0 >> 118 == 0xfe80 >> 6 }
     }
@@ -112,6 +112,9 @@ impl fmt::Debug for Address {
         self.to_ip().fmt(f)
     }
 }
+
+/// Length over 128 bits of the prefix that holds all IPv4 addresses.
+pub(crate) const V4_START: u8 = 96;
 
 /// An address prefix; bits below the length are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,15 +169,21 @@ impl Prefix {
         if self.address.is_v4() { self.length.saturating_sub(96) } else { self.length }
     }
 
+    /// Whether it is a prefix of IPv4 addresses. A short prefix of IPv6 holds no IPv4 address,
+    /// although it holds the bits of their mapped form.
+    pub const fn is_v4(self) -> bool {
+        self.length >= V4_START && self.address.is_v4()
+    }
+
     /// Whether `address` lies in this prefix.
     pub const fn contains(self, address: Address) -> bool {
-        (address.0 ^ self.address.0) & mask(self.length) == 0
+        self.is_v4() == address.is_v4() && (address.0 ^ self.address.0) & mask(self.length) == 0
     }
 
     /// Whether the two prefixes share an address.
     pub const fn overlaps(self, other: Self) -> bool {
         let shorter = if self.length < other.length { self.length } else { other.length };
-        (self.address.0 ^ other.address.0) & mask(shorter) == 0
+        self.is_v4() == other.is_v4() && (self.address.0 ^ other.address.0) & mask(shorter) == 0
     }
 }
 
@@ -211,21 +220,32 @@ impl MacAddress {
 
     /// The address as the low 48 bits of a word, first octet highest.
     pub const fn to_bits(self) -> u64 {
-        let [a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        let mut bits = 0;
+        let mut at = 0;
+        while let Some((octet, _)) = self.0.split_at(at).1.split_first() {
+            bits = bits << 8 | *octet as u64;
+            at += 1;
+        }
+        bits
     }
 
     /// The address in the low 48 bits of a word.
     pub const fn from_bits(bits: u64) -> Self {
-        let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
-        Self([a, b, c, d, e, f])
+        let octets = bits.to_be_bytes();
+        match octets.last_chunk() {
+            Some(low) => Self(*low),
+            None => Self([0; 6]),
+        }
     }
 }
 
 impl fmt::Display for MacAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        for (number, octet) in self.0.iter().enumerate() {
+            let colon = if number == 0 { "" } else { ":" };
+            write!(out, "{colon}{octet:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -257,6 +277,16 @@ mod tests {
     fn a_default_route_of_one_family_does_not_hold_the_other() {
         let v4 = Prefix::new(Address::UNSPECIFIED_V4, 0);
         assert!(v4.contains(address("198.51.100.7")) && !v4.contains(address("2001:db8::7")));
+    }
+
+    #[test]
+    fn short_prefixes_of_ipv6_hold_no_ipv4() {
+        for length in [0, 1, 64, 80] {
+            let prefix = Prefix::new(Address::UNSPECIFIED_V6, length);
+            assert!(!prefix.contains(address("198.51.100.7")));
+            assert!(!prefix.overlaps(Prefix::new(Address::UNSPECIFIED_V4, 0)));
+            assert!(prefix.contains(address("::7")));
+        }
     }
 
     #[test]

@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_least_loaded_is_chosen_and_ties_are_broken_by_chance() {
         let (set, loads) = (set(4, Method::LeastConnections), Loads::new(4));
-        [0, 0, 1, 2, 2, 3].map(|n| loads.add(LoadId(n)));
+        [0, 0, 1, 2, 2, 3].iter().for_each(|n| loads.add(LoadId(*n)));
         let choose = |random| set.choose(&flow(1), random, &loads).unwrap().endpoint;
         assert_eq!(choose(0), endpoint(1));
         assert_eq!(choose(u32::MAX / 2), endpoint(1));

@@ -1,5 +1,6 @@
 //! Longest-prefix match.
 
+use crate::address::V4_START;
 use crate::hash::{Map, map};
 use crate::{Address, Prefix};
 
@@ -38,10 +39,12 @@ impl<T> PrefixMap<T> {
 
     /// The longest prefix that holds `address`, and its value.
     pub fn find_prefix(&self, address: Address) -> Option<(Prefix, &T)> {
-        self.lengths.iter().find_map(|(length, map)| {
-            let prefix = Prefix::of_length128(address, *length);
-            map.get(&prefix.address()).map(|value| (prefix, value))
-        })
+        // the short prefixes of IPv6 hold the mapped form of IPv4 in bits, not in meaning
+        let shortest = if address.is_v4() { V4_START } else { 0 };
+        let lengths = self.lengths.iter().take_while(|(length, _)| *length >= shortest);
+        lengths
+            .map(|(length, map)| (Prefix::of_length128(address, *length), map))
+            .find_map(|(prefix, map)| map.get(&prefix.address()).map(|value| (prefix, value)))
     }
 
     /// Every prefix with its value, longest first.
@@ -77,6 +80,14 @@ mod tests {
         assert_eq!(map.find(address("10.4.2.9")), Some(&"ten"));
         assert_eq!(map.find(address("192.0.2.1")), Some(&"default"));
         assert_eq!(map.find(address("2001:db8::1")), Some(&"default v6"));
+    }
+
+    #[test]
+    fn a_default_route_of_one_family_is_not_the_others() {
+        let mut map = PrefixMap::new(1);
+        map.insert(Prefix::new(address("::"), 0), "v6");
+        assert_eq!(map.find(address("192.0.2.1")), None);
+        assert_eq!(map.find(address("2001:db8::1")), Some(&"v6"));
     }
 
     proptest! {

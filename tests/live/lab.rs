@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 /// How long a lab may take to come up or go down before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long one exchange may take.
 pub(crate) const EXCHANGE: Duration = Duration::from_secs(3);
@@ -201,11 +201,13 @@ pub(crate) fn leftovers(lab: &str) -> Vec<String> {
         .iter()
         .filter_map(|directory| Some((directory, std::fs::read_dir(directory).ok()?)))
         .flat_map(|(directory, entries)| {
-            entries.flatten().map(move |entry| format!("{directory}/{}", entry.file_name().display()))
+            entries
+                .flatten()
+                .map(move |entry| format!("{directory}/{}", entry.file_name().display()))
         })
         .filter(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(&prefix)))
         // the lock stays, since to remove it would be to race with the next run
-        .filter(|path| !path.ends_with(".lock"))
+        .filter(|path| Path::new(path).extension().is_none_or(|end| end != "lock"))
         .collect()
 }
 
@@ -231,7 +233,7 @@ pub(crate) fn exchange(target: &str, question: &[u8]) -> Result<Vec<u8>, Failed>
     socket.set_read_timeout(Some(EXCHANGE))?;
     socket.connect(target)?;
     socket.send(question)?;
-    let mut room = [0; 65_535];
+    let mut room = vec![0; 65_535];
     let length = socket.recv(&mut room)?;
     Ok(room[..length].to_vec())
 }

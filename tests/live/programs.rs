@@ -42,11 +42,8 @@ fn traceroute() -> Result<(), Failed> {
             arguments.extend(probe);
             arguments.extend(["-w", "1", &ip]);
             let said = lab.ask(&arguments)?;
-            let hops: Vec<&str> = said
-                .lines()
-                .skip(1)
-                .filter_map(|line| line.split_whitespace().nth(1))
-                .collect();
+            let hops: Vec<&str> =
+                said.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
             assert_eq!(hops.len(), 3, "{said}");
             assert!(!hops.contains(&"*"), "{said}");
             assert_eq!(hops[2], ip, "{said}");

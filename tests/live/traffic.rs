@@ -39,7 +39,8 @@ fn crosses_nodes() -> Result<(), Failed> {
         let has_port = !pod["spec"]["containers"][0]["ports"].is_null();
         for is_v4 in [true, false] {
             let ip = lab.pod_ip(&name, is_v4)?;
-            let at = |port: u16| if is_v4 { format!("{ip}:{port}") } else { format!("[{ip}]:{port}") };
+            let at =
+                |port: u16| if is_v4 { format!("{ip}:{port}") } else { format!("[{ip}]:{port}") };
             assert_eq!(lab.fetch("default.client", &at(8080), "/hostname")?, name);
             if !has_port {
                 let target = at(8081);

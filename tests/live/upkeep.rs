@@ -54,7 +54,8 @@ fn side_by_side() -> Result<(), Failed> {
 
 fn refused() -> Result<(), Failed> {
     let lab = Lab::quickstart()?;
-    let second = Command::new(env!("CARGO_BIN_EXE_kswitch")).arg("--config").arg(&lab.config).output()?;
+    let second =
+        Command::new(env!("CARGO_BIN_EXE_kswitch")).arg("--config").arg(&lab.config).output()?;
     assert_eq!(second.status.code(), Some(1));
     let complaint = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(complaint.contains("run"), "{complaint}");

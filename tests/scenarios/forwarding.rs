@@ -56,7 +56,7 @@ fn an_ethertype_nobody_knows_stays_on_its_bridge() {
     let macs = (world.port(&client).unwrap().mac, world.port(&near).unwrap().mac);
     let frame = kswitch::sim::craft::ethernet(macs.0, macs.1, 0x88b5, b"experimental");
     moved_by_frame(&mut world, &client, &frame);
-    assert_eq!(world.take(&near), [frame.clone()]);
+    assert_eq!(world.take(&near), std::slice::from_ref(&frame));
     let flood = kswitch::sim::craft::ethernet(
         macs.0,
         kswitch_tables::MacAddress::BROADCAST,

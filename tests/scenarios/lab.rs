@@ -93,10 +93,6 @@ pub(crate) fn v4(world: &World, kind: &PortKind, port: u16) -> Endpoint {
     Endpoint::new(address(world, kind, true), port)
 }
 
-pub(crate) fn v6(world: &World, kind: &PortKind, port: u16) -> Endpoint {
-    Endpoint::new(address(world, kind, false), port)
-}
-
 /// The one valid packet that came to the machine; it must be intact.
 pub(crate) fn one(world: &mut World, at: &PortKind) -> Received {
     let mut packets = world.packets(at);
@@ -113,10 +109,14 @@ pub(crate) fn nothing(world: &mut World, at: &PortKind) {
 }
 
 /// Sends a packet, and says which counters it moved and by how much.
-pub(crate) fn moved(world: &mut World, from: &PortKind, packet: &Craft) -> BTreeMap<&'static str, u64> {
+pub(crate) fn moved(
+    world: &mut World,
+    from: &PortKind,
+    packet: &Craft,
+) -> BTreeMap<&'static str, u64> {
     let before = counters(world);
     assert!(world.send_packet(from, packet), "no machine {from}");
-    difference(before, counters(world))
+    difference(&before, counters(world))
 }
 
 /// Sends a frame, and says which counters it moved and by how much.
@@ -127,7 +127,7 @@ pub(crate) fn moved_by_frame(
 ) -> BTreeMap<&'static str, u64> {
     let before = counters(world);
     assert!(world.send(from, frame), "no machine {from}");
-    difference(before, counters(world))
+    difference(&before, counters(world))
 }
 
 /// Every counter of the world that is no port's.
@@ -146,12 +146,12 @@ fn counters(world: &World) -> BTreeMap<&'static str, u64> {
 }
 
 fn difference(
-    before: BTreeMap<&'static str, u64>,
+    before: &BTreeMap<&'static str, u64>,
     after: BTreeMap<&'static str, u64>,
 ) -> BTreeMap<&'static str, u64> {
-    let moved = after.into_iter().map(|(key, count)| {
-        (key, count - before.get(key).copied().unwrap_or_default())
-    });
+    let moved = after
+        .into_iter()
+        .map(|(key, count)| (key, count - before.get(key).copied().unwrap_or_default()));
     moved.filter(|(_, count)| *count > 0).collect()
 }
 

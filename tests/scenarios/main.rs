@@ -1,5 +1,13 @@
 //! Whole labs in memory, a frame at a time: what arrives where, and which counters moved.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails"
+)]
+
 mod forwarding;
 mod fragments;
 mod icmp;

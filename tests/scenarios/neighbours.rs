@@ -45,12 +45,8 @@ fn the_gateway_answers_for_itself_alone() {
 fn a_question_about_a_neighbour_is_heard_by_it_alone() {
     let mut world = world(SHOP);
     let (client, near) = (pod("client"), pod("near"));
-    let ask = request(
-        &world,
-        &client,
-        address(&world, &client, true),
-        address(&world, &near, true),
-    );
+    let ask =
+        request(&world, &client, address(&world, &client, true), address(&world, &near, true));
     moved_by_frame(&mut world, &client, &ask);
     assert_eq!(world.take(&near), [ask]);
     nothing(&mut world, &pod("far"));
@@ -60,12 +56,7 @@ fn a_question_about_a_neighbour_is_heard_by_it_alone() {
 fn a_pod_cannot_claim_anothers_address() {
     let mut world = world(SHOP);
     let (client, near) = (pod("client"), pod("near"));
-    let lie = request(
-        &world,
-        &client,
-        address(&world, &near, true),
-        at("10.4.0.1", 0).address,
-    );
+    let lie = request(&world, &client, address(&world, &near, true), at("10.4.0.1", 0).address);
     assert_eq!(moved_by_frame(&mut world, &client, &lie), each(&["spoofed_address"]));
     nothing(&mut world, &client);
     nothing(&mut world, &near);

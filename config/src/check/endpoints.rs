@@ -115,10 +115,8 @@ fn endpoint_address(text: &str) -> Result<IpAddr, Refused> {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
-    let is_special = is_special
-        || address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast();
+    let is_special =
+        is_special || address.is_loopback() || address.is_unspecified() || address.is_multicast();
     if is_special {
         return Err(Refused {
             message: format!("{text} cannot be reached from other machines"),

@@ -28,7 +28,11 @@ pub(super) fn check(node: &Node, findings: &mut Findings) {
         let path = path.key("taints");
         for (index, taint) in spec.taints.iter().flatten().enumerate() {
             let path = path.index(index);
-            accept(findings, path.key("key"), syntax::qualified_name(&taint.key, "the key of a taint"));
+            accept(
+                findings,
+                path.key("key"),
+                syntax::qualified_name(&taint.key, "the key of a taint"),
+            );
             let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
             one_of(findings, path.key("effect"), Some(&taint.effect), &effects);
         }

@@ -51,7 +51,12 @@ pub(super) fn check_spec(path: Path<'_>, spec: &PodSpec, findings: &mut Findings
     let tolerations = path.key("tolerations");
     for (index, toleration) in spec.tolerations.iter().flatten().enumerate() {
         let path = tolerations.index(index);
-        one_of(findings, path.key("operator"), toleration.operator.as_deref(), &["Exists", "Equal"]);
+        one_of(
+            findings,
+            path.key("operator"),
+            toleration.operator.as_deref(),
+            &["Exists", "Equal"],
+        );
         let effect = toleration.effect.as_deref().filter(|effect| !effect.is_empty());
         let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
         one_of(findings, path.key("effect"), effect, &effects);

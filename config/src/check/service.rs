@@ -66,7 +66,11 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
     load_balancer(path, spec, findings);
     if ServiceType::of(spec) == ServiceType::ExternalName {
         let name = spec.external_name.as_deref().unwrap_or("");
-        accept(findings, path.key("externalName"), syntax::dns_subdomain(name.trim_end_matches('.')));
+        accept(
+            findings,
+            path.key("externalName"),
+            syntax::dns_subdomain(name.trim_end_matches('.')),
+        );
     }
 }
 

@@ -48,15 +48,15 @@ fn replicas(replicas: Option<i32>, findings: &mut Findings) {
     if !(0..=REPLICAS).contains(&replicas) {
         let spec = Path::Root.key("spec");
         let message = format!("{replicas} pods cannot be made");
-        findings.error(spec.key("replicas"), message, format!("write a number from 0 to {REPLICAS}"));
+        findings.error(
+            spec.key("replicas"),
+            message,
+            format!("write a number from 0 to {REPLICAS}"),
+        );
     }
 }
 
-fn template(
-    wanted: &LabelSelector,
-    template: Option<&PodTemplateSpec>,
-    findings: &mut Findings,
-) {
+fn template(wanted: &LabelSelector, template: Option<&PodTemplateSpec>, findings: &mut Findings) {
     let spec = Path::Root.key("spec");
     let at = spec.key("selector");
     selector(at, wanted, findings);

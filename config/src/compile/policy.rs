@@ -395,6 +395,3 @@ fn changed<'n>(before: &'n Namespaces, after: &'n Namespaces) -> impl Iterator<I
     let other = after.iter().filter(|(name, labels)| before.get(*name) != Some(labels));
     gone.chain(other.map(|(name, _)| name)).map(String::as_str)
 }
-
-#[cfg(test)]
-mod tests;

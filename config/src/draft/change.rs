@@ -95,13 +95,11 @@ impl Draft {
     fn put(&mut self, entry: Entry) -> Change {
         let kind = entry.object.kind();
         let KeyRef { namespace, name } = entry.key();
-        let object =
-            ObjectName { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        let object = ObjectName { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         let outcome = match self.of(kind).get(&entry.key()) {
             Some(before) if same(&before.object, &entry.object) => Outcome::Unchanged,
             before => {
-                let outcome =
-                    if before.is_some() { Outcome::Configured } else { Outcome::Created };
+                let outcome = if before.is_some() { Outcome::Configured } else { Outcome::Created };
                 let key = Key { namespace: namespace.into(), name: name.into() };
                 self.of_mut(kind).insert(key, Arc::new(entry));
                 outcome

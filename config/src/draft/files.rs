@@ -22,7 +22,8 @@ pub(super) fn read(path: &Path) -> Draft {
         Err(reason) => {
             let mut draft = Draft::new(Settings::default());
             draft.is_broken = true;
-            let help = beside(path).unwrap_or_else(|| "name a lab file that can be read".to_owned());
+            let help =
+                beside(path).unwrap_or_else(|| "name a lab file that can be read".to_owned());
             let message = format!("cannot read {}: {reason}", path.display());
             draft.findings.error(Field::default(), message, help);
             draft
@@ -32,7 +33,7 @@ pub(super) fn read(path: &Path) -> Draft {
 
 pub(super) fn read_text(name: &str, text: String, directory: &Path) -> Draft {
     let mut draft = Draft::new(Settings::default());
-    draft.add_lab(lab::read(Source::new(name, text), directory));
+    draft.add_lab(lab::read(&Source::new(name, text), directory));
     let mut sources = Vec::new();
     for (index, pattern) in draft.settings.lab.manifests.clone().iter().enumerate() {
         let mut findings = Findings::default();
@@ -72,7 +73,11 @@ fn matches(directory: &Path, pattern: &str, findings: &mut Findings) -> Vec<Path
             return vec![whole];
         }
         let message = format!("there is no file {}", whole.display());
-        findings.error(Field::default(), message, beside(&whole).unwrap_or_else(|| relative(directory)));
+        findings.error(
+            Field::default(),
+            message,
+            beside(&whole).unwrap_or_else(|| relative(directory)),
+        );
         return Vec::new();
     }
     // only what the user wrote is a pattern, not the directory's own name

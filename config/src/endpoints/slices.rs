@@ -50,12 +50,12 @@ fn of_service(
     if has_selector(service) {
         let pods = sources.pods(service);
         for is_v4 in families(service) {
-            made.from_pods(&pods, is_v4, cluster, observed);
+            made.add_pods(&pods, is_v4, cluster, observed);
         }
     } else if let Some(endpoints) = sources.endpoints(service) {
         made.manager = MIRROR;
         for subset in endpoints.subsets.iter().flatten() {
-            made.from_subset(subset);
+            made.add_subset(subset);
         }
     }
     made.slices
@@ -70,13 +70,7 @@ struct Made<'c> {
 
 impl Made<'_> {
     /// Pods whose ports have the same numbers share slices.
-    fn from_pods(
-        &mut self,
-        pods: &[Arc<Pod>],
-        is_v4: bool,
-        cluster: &Cluster,
-        observed: &Observed,
-    ) {
+    fn add_pods(&mut self, pods: &[Arc<Pod>], is_v4: bool, cluster: &Cluster, observed: &Observed) {
         let mut groups: Vec<(Vec<EndpointPort>, Vec<Endpoint>)> = Vec::new();
         for pod in pods {
             let Some(ip) = pod.addresses.iter().find(|ip| ip.is_ipv4() == is_v4) else { continue };
@@ -98,7 +92,7 @@ impl Made<'_> {
         }
     }
 
-    fn from_subset(&mut self, subset: &EndpointSubset) {
+    fn add_subset(&mut self, subset: &EndpointSubset) {
         let ports: Vec<EndpointPort> = subset
             .ports
             .iter()

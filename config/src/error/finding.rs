@@ -120,7 +120,13 @@ impl Findings {
     }
 
     #[expect(clippy::indexing_slicing, reason = "it was pushed the line before")]
-    fn add(&mut self, severity: Severity, field: Field, message: String, help: String) -> &mut Finding {
+    fn add(
+        &mut self,
+        severity: Severity,
+        field: Field,
+        message: String,
+        help: String,
+    ) -> &mut Finding {
         self.0.push(Finding::new(severity, field, message, help));
         let last = self.0.len() - 1;
         &mut self.0[last]
@@ -173,7 +179,8 @@ fn problem(finding: Finding, (span, also_span): Spans) -> Problem {
 const ALIKE: usize = 3;
 
 fn condensed(findings: Vec<Finding>) -> Vec<Finding> {
-    let mut seen: HashMap<(String, String), (usize, usize), ahash::RandomState> = HashMap::default();
+    let mut seen: HashMap<(String, String), (usize, usize), ahash::RandomState> =
+        HashMap::default();
     let mut kept: Vec<Finding> = Vec::new();
     for finding in findings {
         if finding.severity == Severity::Warning {

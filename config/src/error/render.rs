@@ -103,9 +103,8 @@ impl Diagnostic for Report<'_> {
         let here = place.as_ref()?;
         let main = LabeledSpan::new_primary_with_span(self.subject(), first_line(here));
         let other = also.as_ref().filter(|(other, _)| is_beside(Some(here), other));
-        let other = other.map(|(place, what)| {
-            LabeledSpan::new_with_span(Some(what.clone()), first_line(place))
-        });
+        let other = other
+            .map(|(place, what)| LabeledSpan::new_with_span(Some(what.clone()), first_line(place)));
         Some(Box::new([main].into_iter().chain(other)))
     }
 }
@@ -137,13 +136,13 @@ impl SourceCode for Lines<'_> {
         let (before, rest) =
             text.split_at_checked(span.offset()).ok_or(MietteError::OutOfBounds)?;
         let newlines_before = before.iter().rev().enumerate().filter(|(_, octet)| **octet == b'\n');
-        let start =
-            newlines_before.map(|(at, _)| before.len() - at).nth(lines_before).unwrap_or(0);
+        let start = newlines_before.map(|(at, _)| before.len() - at).nth(lines_before).unwrap_or(0);
         let newlines_after =
             rest.iter().enumerate().skip(span.len()).filter(|(_, octet)| **octet == b'\n');
         let end = newlines_after.map(|(at, _)| before.len() + at).nth(lines_after);
         let end = end.unwrap_or(text.len());
         let data = text.get(start..end).ok_or(MietteError::OutOfBounds)?;
+        #[expect(clippy::naive_bytecount, reason = "once per message; no crate for that")]
         let newlines = |text: &[u8]| text.iter().filter(|octet| **octet == b'\n').count();
         let line = newlines(text.get(..start).unwrap_or(&[]));
         Ok(Box::new(MietteSpanContents::new_named(

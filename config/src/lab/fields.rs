@@ -24,11 +24,7 @@ pub(super) struct Fields<'a, 't> {
 
 impl<'a, 't> Fields<'a, 't> {
     /// The table that `origin` leads to.
-    pub(super) fn new(
-        tree: &'a Tree<'t>,
-        origin: &'a Origin,
-        findings: &'a mut Findings,
-    ) -> Self {
+    pub(super) fn new(tree: &'a Tree<'t>, origin: &'a Origin, findings: &'a mut Findings) -> Self {
         if !matches!(tree.value, Value::Table(_)) {
             let (message, help) = Wanted::Table(&[]).told(tree, "", Format::Toml);
             findings.error(Field::default(), message, help).within(origin).at(tree.span);
@@ -185,7 +181,11 @@ impl<'a, 't> Fields<'a, 't> {
     }
 
     /// A table below this one, to be read key by key too.
-    pub(super) fn below<'b>(&'b mut self, tree: &'b Tree<'t>, origin: &'b Origin) -> Fields<'b, 't> {
+    pub(super) fn below<'b>(
+        &'b mut self,
+        tree: &'b Tree<'t>,
+        origin: &'b Origin,
+    ) -> Fields<'b, 't> {
         Fields::new(tree, origin, self.findings)
     }
 

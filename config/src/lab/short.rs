@@ -99,11 +99,7 @@ fn node(fields: &mut Fields<'_, '_>, name: String) -> Node {
         vec![NodeCondition { type_: "Ready".to_owned(), status, ..NodeCondition::default() }]
     });
     Node {
-        metadata: ObjectMeta {
-            name: Some(name),
-            labels: Some(labels),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() },
         spec: Some(NodeSpec {
             pod_cidr: pod_ranges.first().cloned(),
             pod_cidrs: Some(pod_ranges).filter(|ranges| !ranges.is_empty()),
@@ -239,7 +235,8 @@ mod tests {
     #[test]
     fn taints_are_written_as_kubectl_writes_them() {
         let taint = |text| taint(text).map(|at| (at.key, at.value.unwrap_or_default(), at.effect));
-        let parts = |key: &str, value: &str, effect: &str| (key.into(), value.into(), effect.into());
+        let parts =
+            |key: &str, value: &str, effect: &str| (key.into(), value.into(), effect.into());
         assert_eq!(taint("a=b:NoSchedule"), Ok(parts("a", "b", "NoSchedule")));
         assert_eq!(taint("a:NoExecute"), Ok(parts("a", "", "NoExecute")));
         assert!(taint("a").is_err() && taint(":x").is_err());

@@ -11,7 +11,9 @@ use super::Refused;
 pub(crate) fn cidr(text: &str) -> Result<IpNet, Refused> {
     let range: IpNet = match text.parse() {
         Ok(range) => range,
-        Err(_) => return Err(Refused::new(format!("{text:?} is not a range of addresses"), hint(text))),
+        Err(_) => {
+            return Err(Refused::new(format!("{text:?} is not a range of addresses"), hint(text)));
+        }
     };
     if range.addr() == range.network() {
         Ok(range)
@@ -34,7 +36,9 @@ fn hint(text: &str) -> String {
             let length = if address.is_ipv4() { 24 } else { 64 };
             format!("add the length of the prefix, as in {address}/{length}")
         }
-        _ => "write an address and the length of its prefix, as in 10.4.0.0/14 or fd00:4::/48".into(),
+        _ => {
+            "write an address and the length of its prefix, as in 10.4.0.0/14 or fd00:4::/48".into()
+        }
     }
 }
 
@@ -44,7 +48,10 @@ pub(crate) fn address(text: &str) -> Result<IpAddr, Refused> {
     match parsed {
         Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
             let v4 = v6.to_canonical();
-            Err(Refused::new(format!("{text} is an IPv4 address in an IPv6 dress"), format!("write {v4}")))
+            Err(Refused::new(
+                format!("{text} is an IPv4 address in an IPv6 dress"),
+                format!("write {v4}"),
+            ))
         }
         Ok(address) => Ok(address),
         Err(_) if text.parse::<IpNet>().is_ok() => Err(Refused::new(
@@ -137,12 +144,16 @@ mod tests {
 
     #[test]
     fn addresses_are_counted_within_their_range() {
-        let nth = |range: &str, nth| nth_address(range.parse().unwrap(), nth).map(|at| at.to_string());
+        let nth =
+            |range: &str, nth| nth_address(range.parse().unwrap(), nth).map(|at| at.to_string());
         assert_eq!(nth("10.4.0.0/24", 1).as_deref(), Some("10.4.0.1"));
         assert_eq!(nth("10.4.0.0/24", 256), None);
         assert_eq!(nth("255.255.255.0/24", 256), None);
         assert_eq!(nth("fd00::/64", 0x1_0000).as_deref(), Some("fd00::1:0"));
-        assert_eq!(nth("::/0", u128::MAX).as_deref(), Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"));
+        assert_eq!(
+            nth("::/0", u128::MAX).as_deref(),
+            Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+        );
         let last = |range: &str| last_address(range.parse().unwrap());
         assert_eq!((last("10.0.0.0/24"), last("10.0.0.0/31"), last("10.0.0.0/32")), (254, 0, 0));
         assert_eq!((last("fd00::/120"), last("::/0")), (255, u128::MAX));

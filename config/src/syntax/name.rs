@@ -11,7 +11,10 @@ pub(crate) fn dns_label(text: &str) -> Result<(), Refused> {
     }
     Err(Refused::new(
         complaint(text, "a name", 63),
-        format!("use up to 63 of a-z, 0-9 and `-`, with a letter or digit at both ends{}", meant(text)),
+        format!(
+            "use up to 63 of a-z, 0-9 and `-`, with a letter or digit at both ends{}",
+            meant(text)
+        ),
     ))
 }
 
@@ -89,7 +92,8 @@ fn is_dns_label(text: &str) -> bool {
 }
 
 fn is_label_like(text: &str) -> bool {
-    let is_end = |octet: Option<&u8>| octet.is_some_and(|at| at.is_ascii_lowercase() || at.is_ascii_digit());
+    let is_end =
+        |octet: Option<&u8>| octet.is_some_and(|at| at.is_ascii_lowercase() || at.is_ascii_digit());
     let octets = text.as_bytes();
     is_end(octets.first())
         && is_end(octets.last())
@@ -148,7 +152,9 @@ mod tests {
         assert!(port_name("http").is_ok() && port_name("8").is_err() && port_name("a--b").is_err());
         assert!(port_name("sixteen-letters-").is_err());
         assert!(label_key("app.kubernetes.io/name").is_ok() && label_key("/a").is_err());
-        assert!(label_value("").is_ok() && label_value("a b").is_err() && label_value("v1.0_x").is_ok());
+        assert!(
+            label_value("").is_ok() && label_value("a b").is_err() && label_value("v1.0_x").is_ok()
+        );
     }
 
     #[test]

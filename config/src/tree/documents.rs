@@ -17,7 +17,8 @@ pub(crate) enum Format {
 impl Format {
     /// By the ending of a file's name.
     pub(crate) fn of_manifest(name: &str) -> Self {
-        let is_json = name.rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case("json"));
+        let is_json =
+            name.rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case("json"));
         if is_json { Self::Json } else { Self::Yaml }
     }
 }
@@ -99,7 +100,10 @@ mod tests {
 
     #[test]
     fn yaml_is_cut_at_its_marks_only() {
-        assert_eq!(texts("a: 1\n---\nb: 2\n--- # c\nc: 3"), ["a: 1\n", "---\nb: 2\n", "--- # c\nc: 3"]);
+        assert_eq!(
+            texts("a: 1\n---\nb: 2\n--- # c\nc: 3"),
+            ["a: 1\n", "---\nb: 2\n", "--- # c\nc: 3"]
+        );
         assert_eq!(texts("a: ---\n----\n ---\n"), ["a: ---\n----\n ---\n"]);
         assert_eq!(texts("%YAML 1.2\n---\na: 1\n---\nb: 2\n").len(), 1);
         assert_eq!(texts("a: 1\r\n---\r\nb: 1\r\n").len(), 2);

@@ -210,7 +210,11 @@ impl<'t> Builder<'t> {
             Some(Open { value: OpenValue::Table(members, key), .. }) => match key.take() {
                 Some((key, key_span)) => members.push(Member { key, key_span, tree }),
                 None => {
-                    return Err(error(tree.span, "an alias cannot be a key", "write a text as key"));
+                    return Err(error(
+                        tree.span,
+                        "an alias cannot be a key",
+                        "write a text as key",
+                    ));
                 }
             },
         }
@@ -275,7 +279,11 @@ fn number(word: &str) -> Option<Value<'static>> {
         !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix))
     };
     if all(unsigned, 10) {
-        let radix = if unsigned.len() > 1 && unsigned.starts_with('0') && all(unsigned, 8) { 8 } else { 10 };
+        let radix = if unsigned.len() > 1 && unsigned.starts_with('0') && all(unsigned, 8) {
+            8
+        } else {
+            10
+        };
         return match i64::from_str_radix(word, radix) {
             Ok(number) => Some(Value::Integer(number)),
             Err(_) => word.parse().ok().map(Value::Float),
@@ -299,8 +307,8 @@ fn number(word: &str) -> Option<Value<'static>> {
         _ => {}
     }
     let begins = unsigned.trim_start_matches('.').starts_with(|at: char| at.is_ascii_digit());
-    let is_float = begins
-        && unsigned.chars().all(|at| matches!(at, '0'..='9' | '.' | 'e' | 'E' | '+' | '-'));
+    let is_float =
+        begins && unsigned.chars().all(|at| matches!(at, '0'..='9' | '.' | 'e' | 'E' | '+' | '-'));
     if is_float { word.parse().ok().map(Value::Float) } else { None }
 }
 

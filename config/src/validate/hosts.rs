@@ -73,7 +73,10 @@ fn unusable(draft: &Draft, interface: IpNet) -> Result<(), (String, &'static str
     let address = interface.addr();
     let is_host = interface.prefix_len() == interface.max_prefix_len();
     if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
-        return Err((format!("{address} cannot be the address of a machine"), "choose another one"));
+        return Err((
+            format!("{address} cannot be the address of a machine"),
+            "choose another one",
+        ));
     }
     let is_end = address == interface.network()
         || (address.is_ipv4() && address == interface.broadcast() && interface.prefix_len() < 31);
@@ -101,10 +104,14 @@ fn unusable(draft: &Draft, interface: IpNet) -> Result<(), (String, &'static str
 
 /// The edge router's address on each link: the one a host names, else the first that no host has.
 fn gateways(hosts: &[Host]) -> BTreeMap<IpNet, IpAddr> {
-    let taken: BTreeSet<IpAddr> =
-        hosts.iter().flat_map(|host| &host.addresses).map(|(_, interface)| interface.addr()).collect();
+    let taken: BTreeSet<IpAddr> = hosts
+        .iter()
+        .flat_map(|host| &host.addresses)
+        .map(|(_, interface)| interface.addr())
+        .collect();
     let mut gateways = BTreeMap::new();
-    let links = || hosts.iter().flat_map(|host| &host.addresses).map(|(_, interface)| interface.trunc());
+    let links =
+        || hosts.iter().flat_map(|host| &host.addresses).map(|(_, interface)| interface.trunc());
     for (_, gateway) in hosts.iter().flat_map(|host| &host.gateways) {
         for link in links().filter(|link| link.contains(gateway)) {
             gateways.entry(link).or_insert(*gateway);
@@ -114,9 +121,9 @@ fn gateways(hosts: &[Host]) -> BTreeMap<IpNet, IpAddr> {
         let first = || (1..=syntax::last_address(link)).filter_map(|nth| nth_address(link, nth));
         let [v4, v6] = ALONE;
         let alone = if link.addr().is_ipv4() { v4 } else { v6 };
-        gateways.entry(link).or_insert_with(|| {
-            first().find(|address| !taken.contains(address)).unwrap_or(alone)
-        });
+        gateways
+            .entry(link)
+            .or_insert_with(|| first().find(|address| !taken.contains(address)).unwrap_or(alone));
     }
     gateways
 }

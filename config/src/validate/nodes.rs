@@ -198,8 +198,10 @@ impl Candidate<'_> {
                 Some(range) => self.ranges.push(range),
                 None => {
                     let size = range_size(*cidr, settings.node_range_sizes);
-                    let message =
-                        format!("no {} range of /{size} is left for the node's pods", family(is_v4));
+                    let message = format!(
+                        "no {} range of /{size} is left for the node's pods",
+                        family(is_v4)
+                    );
                     let key = if is_v4 { "node-range-size" } else { "node-range-size-ipv6" };
                     let help = format!("choose wider `pod-cidrs` or a `{key}` above {size}");
                     note(Field::default(), message, help);
@@ -240,7 +242,10 @@ fn written_ranges(object: &NodeObject) -> Vec<(Field, IpNet)> {
 }
 
 /// The range of the cluster, other than the nodes', that an address lies in.
-pub(super) fn foreign(settings: &ClusterSettings, address: IpAddr) -> Option<(IpNet, &'static str)> {
+pub(super) fn foreign(
+    settings: &ClusterSettings,
+    address: IpAddr,
+) -> Option<(IpNet, &'static str)> {
     if settings.addressing == Addressing::AsGiven {
         return None;
     }

@@ -47,7 +47,8 @@ pub(super) fn pods(
     let settings = &draft.settings.cluster;
     let addresses = addresses::assign(settings, &seated, nodes, &before, owners, findings);
     let mut placed = Placed { pending, ..Placed::default() };
-    for (index, (Seated { pod, node }, addresses)) in seated.into_iter().zip(addresses).enumerate() {
+    for (index, (Seated { pod, node }, addresses)) in seated.into_iter().zip(addresses).enumerate()
+    {
         check_name(draft, &pod, nodes, findings);
         let Some(place) = nodes.get(node) else { continue };
         let done = before.same(index, &pod, node, place, &addresses);

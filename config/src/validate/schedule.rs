@@ -85,8 +85,9 @@ impl<'n> Scheduler<'n> {
         is_selected(spec, node)?;
         is_tolerated(spec, node)?;
         let mut ports = host_ports(spec);
-        let taken = ports
-            .find(|(port, protocol)| self.host_ports.contains(&(index, *port, (*protocol).to_owned())));
+        let taken = ports.find(|(port, protocol)| {
+            self.host_ports.contains(&(index, *port, (*protocol).to_owned()))
+        });
         taken.map_or(Ok(()), |(port, _)| Err(format!("has another pod on hostPort {port}")))
     }
 }

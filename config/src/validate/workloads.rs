@@ -108,7 +108,8 @@ pub(super) fn pods(draft: &Draft, previous: Option<&Cluster>) -> (Vec<Planned>, 
             }
             let address = Arc::as_ptr(entry) as usize;
             let written = owned.pods_of(entry);
-            let before = previous.and_then(|cluster| cluster.memory.made_pods.by_workload.get(&address));
+            let before =
+                previous.and_then(|cluster| cluster.memory.made_pods.by_workload.get(&address));
             let pods = match before {
                 Some(before) if before.written == written => before.pods.clone(),
                 _ => expand::pods(entry, written).into_iter().map(Arc::new).collect(),

@@ -27,21 +27,12 @@ pub(crate) enum Machine<'c> {
 impl fmt::Debug for Machine<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pod(Pod { namespace, name, node, .. }) => {
-                let labels = self.pod_labels();
-                write!(formatter, "pod {namespace}/{name} on {node} {labels:?}")
+            Self::Pod(pod) => {
+                let Pod { namespace, name, node, .. } = pod;
+                write!(formatter, "pod {namespace}/{name} on {node} {:?}", labels(pod))
             }
             Self::Node(node) => write!(formatter, "node {node}"),
             Self::Outside => formatter.write_str("outside"),
-        }
-    }
-}
-
-impl Machine<'_> {
-    fn pod_labels(&self) -> Labels {
-        match self {
-            Self::Pod(pod) => labels(pod),
-            _ => Labels::new(),
         }
     }
 }
@@ -81,20 +72,80 @@ impl Seen {
 pub(crate) struct Reading<'c> {
     cluster: &'c Cluster,
     seen: &'c Seen,
-    /// By priority and name, with what they say as it is written.
-    ordered: Vec<(&'c ClusterNetworkPolicy, Value)>,
+    /// By priority and name.
+    ordered: Vec<Ordered<'c>>,
+}
+
+/// A `ClusterNetworkPolicy`.
+struct Ordered<'c> {
+    policy: &'c ClusterNetworkPolicy,
+    subject: Peer,
+    ingress: Vec<Rule>,
+    egress: Vec<Rule>,
+}
+
+struct Rule {
+    action: String,
+    peers: Vec<Peer>,
+    protocols: Option<Vec<Value>>,
+}
+
+enum Peer {
+    Namespaces(LabelSelector),
+    Pods(LabelSelector, LabelSelector),
+    Nodes(LabelSelector),
+    Networks(Vec<IpNet>),
+    DomainNames,
+}
+
+impl<'c> Ordered<'c> {
+    fn new(policy: &'c ClusterNetworkPolicy) -> Self {
+        let spec = serde_json::to_value(&policy.spec).unwrap();
+        let rules = |rules: &Value, peers: &str| {
+            let rule = |rule: &Value| Rule {
+                action: rule["action"].as_str().unwrap().into(),
+                peers: rule[peers].as_array().unwrap().iter().map(Peer::new).collect(),
+                protocols: rule["protocols"].as_array().cloned(),
+            };
+            rules.as_array().into_iter().flatten().map(rule).collect()
+        };
+        Self {
+            policy,
+            subject: Peer::new(&spec["subject"]),
+            ingress: rules(&spec["ingress"], "from"),
+            egress: rules(&spec["egress"], "to"),
+        }
+    }
+}
+
+impl Peer {
+    fn new(peer: &Value) -> Self {
+        let (kind, value) = peer.as_object().unwrap().iter().next().unwrap();
+        let selector = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        match kind.as_str() {
+            "namespaces" => Self::Namespaces(selector(value)),
+            "pods" => {
+                Self::Pods(selector(&value["namespaceSelector"]), selector(&value["podSelector"]))
+            }
+            "nodes" => Self::Nodes(selector(value)),
+            "networks" => {
+                let nets = value.as_array().unwrap().iter();
+                Self::Networks(nets.map(|net| net.as_str().unwrap().parse().unwrap()).collect())
+            }
+            _ => Self::DomainNames,
+        }
+    }
 }
 
 type Labels = BTreeMap<String, String>;
 
 impl<'c> Reading<'c> {
     pub(crate) fn new(cluster: &'c Cluster, seen: &'c Seen) -> Self {
-        let policies = cluster.cluster_network_policies.iter().map(|policy| &**policy);
-        let written = |policy: &'c ClusterNetworkPolicy| {
-            (policy, serde_json::to_value(&policy.spec).unwrap())
-        };
-        let mut ordered: Vec<_> = policies.map(written).collect();
-        ordered.sort_by_key(|(policy, _)| (policy.spec.priority, policy.metadata.name.clone()));
+        let policies = cluster.cluster_network_policies.iter();
+        let mut ordered: Vec<_> = policies.map(|policy| Ordered::new(policy)).collect();
+        ordered.sort_by_key(|Ordered { policy, .. }| {
+            (policy.spec.priority, policy.metadata.name.clone())
+        });
         Self { cluster, seen, ordered }
     }
 
@@ -195,7 +246,7 @@ impl<'c> Reading<'c> {
         } else {
             direction == Direction::Ingress || spec.egress.as_ref().is_some_and(|r| !r.is_empty())
         };
-        has_type && self.selects(spec.pod_selector.as_ref().unwrap(), &labels(own))
+        has_type && self.selects(spec.pod_selector.as_ref().unwrap(), labels(own))
     }
 
     fn allows(&self, policy: &NetworkPolicy, probe: &Probe<'_>, direction: Direction) -> bool {
@@ -238,7 +289,7 @@ impl<'c> Reading<'c> {
             Some(selector) => self.selects(selector, &self.cluster.namespaces[&pod.namespace]),
             None => pod.namespace == namespace,
         };
-        let is_pod = peer.pod_selector.as_ref().is_none_or(|pods| self.selects(pods, &labels(pod)));
+        let is_pod = peer.pod_selector.as_ref().is_none_or(|pods| self.selects(pods, labels(pod)));
         let construct = match (&peer.namespace_selector, &peer.pod_selector) {
             (Some(_), Some(_)) => "namespaceSelector and podSelector",
             (Some(_), None) => "namespaceSelector",
@@ -249,7 +300,7 @@ impl<'c> Reading<'c> {
 
     fn is_network_port(&self, port: &NetworkPolicyPort, probe: &Probe<'_>) -> bool {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        if !self.seen.note("protocol", protocol == probe.protocol.to_string()) {
+        if !self.seen.note("protocol", protocol == word(probe.protocol)) {
             return false;
         }
         match (&port.port, port.end_port) {
@@ -277,25 +328,24 @@ impl<'c> Reading<'c> {
         direction: Direction,
         with_audited: bool,
     ) -> Option<(String, (String, usize))> {
-        for (policy, spec) in &self.ordered {
+        for Ordered { policy, subject, ingress, egress } in &self.ordered {
             if policy.spec.tier != tier || !self.counts(&policy.metadata, with_audited) {
                 continue;
             }
-            if !self.seen.note("subject", self.is_pods(&spec["subject"], Machine::Pod(own))) {
+            if !self.seen.note("subject", self.is_pods(subject, Machine::Pod(own))) {
                 continue;
             }
-            let (rules, peers) = match direction {
-                Direction::Ingress => (&spec["ingress"], "from"),
-                Direction::Egress => (&spec["egress"], "to"),
+            let rules = match direction {
+                Direction::Ingress => ingress,
+                Direction::Egress => egress,
             };
-            for (index, rule) in rules.as_array().into_iter().flatten().enumerate() {
-                let is_peer = |peer| self.is_cluster_peer(peer, other(probe, direction));
-                let is_protocol = |protocol| self.is_cluster_protocol(protocol, probe);
-                if rule[peers].as_array().unwrap().iter().any(is_peer)
-                    && rule["protocols"].as_array().is_none_or(|all| all.iter().any(is_protocol))
+            let is_peer = |peer: &Peer| self.is_cluster_peer(peer, other(probe, direction));
+            let is_protocol = |protocol: &Value| self.is_cluster_protocol(protocol, probe);
+            for (index, Rule { action, peers, protocols }) in rules.iter().enumerate() {
+                if peers.iter().any(is_peer)
+                    && protocols.as_ref().is_none_or(|all| all.iter().any(is_protocol))
                 {
-                    let action = rule["action"].as_str().unwrap();
-                    let construct = match (tier, action) {
+                    let construct = match (tier, action.as_str()) {
                         ("Admin", "Accept") => "Admin Accept",
                         ("Admin", "Deny") => "Admin Deny",
                         ("Admin", _) => "Admin Pass",
@@ -305,40 +355,40 @@ impl<'c> Reading<'c> {
                     };
                     self.seen.note(construct, true);
                     let name = policy.metadata.name.clone().unwrap();
-                    return Some((action.into(), (name, index)));
+                    return Some((action.clone(), (name, index)));
                 }
             }
         }
         None
     }
 
-    fn is_cluster_peer(&self, peer: &Value, (machine, address): (Machine<'_>, IpAddr)) -> bool {
-        if let Some(networks) = peer["networks"].as_array() {
-            let holds =
-                |net: &Value| net.as_str().unwrap().parse::<IpNet>().unwrap().contains(&address);
-            return self.seen.note("networks", networks.iter().any(holds));
-        }
-        if peer["domainNames"].is_array() {
-            return self.seen.note("domainNames", false);
-        }
-        if peer["nodes"].is_object() {
-            let Machine::Node(node) = machine else { return self.seen.note("nodes", false) };
-            let labels = self.cluster.nodes[node].object.metadata.labels.clone();
-            let selected = self.selects(&selector(&peer["nodes"]), &labels.unwrap_or_default());
-            return self.seen.note("nodes", selected);
-        }
-        let construct = if peer["pods"].is_object() { "pods" } else { "namespaces" };
-        self.seen.note(construct, self.is_pods(peer, machine))
+    fn is_cluster_peer(&self, peer: &Peer, (machine, address): (Machine<'_>, IpAddr)) -> bool {
+        let (construct, holds) = match (peer, machine) {
+            (Peer::Networks(nets), _) => {
+                ("networks", nets.iter().any(|net| net.contains(&address)))
+            }
+            (Peer::DomainNames, _) => ("domainNames", false),
+            (Peer::Nodes(selector), Machine::Node(node)) => {
+                let labels = self.cluster.nodes[node].object.metadata.labels.as_ref();
+                ("nodes", self.selects(selector, labels.unwrap_or(&Labels::new())))
+            }
+            (Peer::Nodes(_), _) => ("nodes", false),
+            (Peer::Namespaces(_), _) => ("namespaces", self.is_pods(peer, machine)),
+            (Peer::Pods(..), _) => ("pods", self.is_pods(peer, machine)),
+        };
+        self.seen.note(construct, holds)
     }
 
-    fn is_pods(&self, peer: &Value, machine: Machine<'_>) -> bool {
+    fn is_pods(&self, peer: &Peer, machine: Machine<'_>) -> bool {
         let Machine::Pod(pod) = machine else { return false };
         let of_namespace = &self.cluster.namespaces[&pod.namespace];
-        if peer["namespaces"].is_object() {
-            return self.selects(&selector(&peer["namespaces"]), of_namespace);
+        match peer {
+            Peer::Namespaces(namespaces) => self.selects(namespaces, of_namespace),
+            Peer::Pods(namespaces, pods) => {
+                self.selects(namespaces, of_namespace) && self.selects(pods, labels(pod))
+            }
+            _ => false,
         }
-        self.selects(&selector(&peer["pods"]["namespaceSelector"]), of_namespace)
-            && self.selects(&selector(&peer["pods"]["podSelector"]), &labels(pod))
     }
 
     fn is_cluster_protocol(&self, protocol: &Value, probe: &Probe<'_>) -> bool {
@@ -347,7 +397,7 @@ impl<'c> Reading<'c> {
             let holds = ["TCP", "UDP", "SCTP"].into_iter().any(is_any);
             return self.seen.note("destinationNamedPort", holds);
         }
-        let own = &protocol[probe.protocol.to_string().to_lowercase()];
+        let own = &protocol[word(probe.protocol).to_lowercase()];
         let Some(port) = own.get("destinationPort") else { return false };
         let of = |value: &Value| value.as_i64().unwrap();
         if let Some(range) = port.get("range") {
@@ -367,8 +417,7 @@ impl<'c> Reading<'c> {
         }
         for expression in match_expressions.iter().flatten() {
             let value = labels.get(&expression.key);
-            let listed = expression.values.clone().unwrap_or_default();
-            let is_listed = value.is_some_and(|value| listed.contains(value));
+            let is_listed = expression.values.iter().flatten().any(|one| Some(one) == value);
             selects &= match expression.operator.as_str() {
                 "In" => self.seen.note("In", is_listed),
                 "NotIn" => self.seen.note("NotIn", !is_listed),
@@ -398,14 +447,21 @@ fn is_named(name: &str, protocol: &str, probe: &Probe<'_>) -> bool {
     let mut ports = ports.filter(|port| {
         port.name.as_deref() == Some(name) && port.protocol.as_deref() == Some(protocol)
     });
-    protocol == probe.protocol.to_string()
+    protocol == word(probe.protocol)
         && ports.next().is_some_and(|port| port.container_port == i32::from(probe.port))
 }
 
-fn labels(pod: &Pod) -> Labels {
-    pod.object.metadata.labels.clone().unwrap_or_default()
+fn labels(pod: &Pod) -> &Labels {
+    static NONE: Labels = Labels::new();
+    pod.object.metadata.labels.as_ref().unwrap_or(&NONE)
 }
 
-fn selector(value: &Value) -> LabelSelector {
-    serde_json::from_value(value.clone()).unwrap()
+/// A protocol as objects have it, if they have it.
+const fn word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::TCP => "TCP",
+        Protocol::UDP => "UDP",
+        Protocol::SCTP => "SCTP",
+        _ => "none of them",
+    }
 }

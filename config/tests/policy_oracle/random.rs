@@ -365,10 +365,8 @@ pub(crate) fn probe<'c>(random: &mut Random, cluster: &'c Cluster) -> Probe<'c> 
                 }
             }
         };
-        let outside = match is_v4 {
-            true => IpAddr::from([198, 51, 100, random.pick(&[7, 8])]),
-            false => v6(0x0db8, 7),
-        };
+        let outside =
+            if is_v4 { IpAddr::from([198, 51, 100, random.pick(&[7, 8])]) } else { v6(0x0db8, 7) };
         let own = match machine {
             Machine::Pod(pod) => pod.addresses.iter(),
             Machine::Node(node) => cluster.nodes[node].addresses.iter(),

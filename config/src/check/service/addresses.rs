@@ -27,7 +27,11 @@ fn families(path: Path<'_>, spec: &ServiceSpec, findings: &mut Findings) {
     for (index, family) in families.iter().enumerate() {
         one_of(findings, at.index(index), Some(family), &FAMILIES);
         if families.iter().take(index).any(|before| before == family) {
-            findings.error(at.index(index), format!("{family} stands here twice"), "remove one of the two");
+            findings.error(
+                at.index(index),
+                format!("{family} stands here twice"),
+                "remove one of the two",
+            );
         }
     }
 }
@@ -76,7 +80,11 @@ fn cluster_ips(path: Path<'_>, spec: &ServiceSpec, findings: &mut Findings) {
         };
         if seen.contains(&address.is_ipv4()) {
             let help = "a Service has up to one cluster IP of each family";
-            findings.error(at_list.index(index), format!("{text} is the second of its family"), help);
+            findings.error(
+                at_list.index(index),
+                format!("{text} is the second of its family"),
+                help,
+            );
         }
         seen.push(address.is_ipv4());
         family(at_list.index(index), index, Some(address), spec, findings);

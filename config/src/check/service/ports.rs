@@ -58,7 +58,8 @@ pub(super) fn check(path: Path<'_>, spec: &ServiceSpec, findings: &mut Findings)
             let help = "write type: NodePort or LoadBalancer, or remove it";
             findings.error(path.key("nodePort"), "a Service of this type has no node ports", help);
         } else if let Some(other) = node_ports.insert((node_port, word), index) {
-            let message = format!("nodePort {node_port} ({word}) is that of ports[{other}] already");
+            let message =
+                format!("nodePort {node_port} ({word}) is that of ports[{other}] already");
             findings.error(path.key("nodePort"), message, "ask for another one, or for none");
         }
     }

@@ -170,6 +170,7 @@ impl Identities {
 
     /// The pods with the label that fewest have of those that a selector asks for, which may be
     /// none; `None` where it asks for no certain value.
+    #[expect(clippy::option_option, reason = "nothing asked for, and nobody has it, differ")]
     fn rarest(&self, pods: &Selector) -> Option<Option<&BTreeSet<IdentityId>>> {
         let labels = pods.0.match_labels.iter().flatten();
         let sets = labels.map(|(key, value)| self.by_label.get(&(key.clone(), value.clone())));

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::*;
-use crate::tree::{Document, documents};
 use crate::source::Source;
+use crate::tree::{Document, documents};
 
 fn yaml<T: for<'de> Deserialize<'de>>(text: &str) -> Reading<T> {
     let source = Source::new("x.yaml", text);

@@ -32,7 +32,9 @@ pub(super) fn node(candidate: Candidate<'_>, settings: &ClusterSettings) -> Node
     let listed = status.addresses.get_or_insert_default();
     for address in &addresses {
         let text = address.to_string();
-        let is_listed = listed.iter().any(|at| at.address.parse().is_ok_and(|at: std::net::IpAddr| at == *address));
+        let is_listed = listed
+            .iter()
+            .any(|at| at.address.parse().is_ok_and(|at: std::net::IpAddr| at == *address));
         if !is_listed {
             listed.push(NodeAddress { address: text, type_: "InternalIP".to_owned() });
         }

@@ -25,10 +25,8 @@ pub(super) fn assign(
     owners: &mut Owners,
     findings: &mut Findings,
 ) -> Vec<Vec<IpAddr>> {
-    let mut assigned: Vec<_> = seated
-        .iter()
-        .map(|at| written(settings, at, nodes, owners, findings))
-        .collect();
+    let mut assigned: Vec<_> =
+        seated.iter().map(|at| written(settings, at, nodes, owners, findings)).collect();
     for (index, (at, addresses)) in seated.iter().zip(&mut assigned).enumerate() {
         if let (Addressed::Lacking(list), Some(node)) = (addresses, nodes.get(at.node)) {
             for address in before.addresses(index, &at.pod, node) {
@@ -130,7 +128,10 @@ fn usable(
     nodes: &[Arc<Node>],
 ) -> Result<(), (String, &'static str)> {
     if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
-        return Err((format!("{address} cannot be the address of a machine"), "choose another one"));
+        return Err((
+            format!("{address} cannot be the address of a machine"),
+            "choose another one",
+        ));
     }
     if settings.addressing == Addressing::AsGiven {
         return Ok(());

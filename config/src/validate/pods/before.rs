@@ -32,7 +32,12 @@ impl<'c> Before<'c> {
     }
 
     /// The node that a pod was on, if that is still there.
-    pub(super) fn node_of(&self, index: usize, pod: &Planned, nodes: &[Arc<Node>]) -> Option<usize> {
+    pub(super) fn node_of(
+        &self,
+        index: usize,
+        pod: &Planned,
+        nodes: &[Arc<Node>],
+    ) -> Option<usize> {
         let (_, _, node) = self.find(index, pod)?;
         self.index_of(nodes, &node.name)
     }
@@ -75,7 +80,8 @@ impl<'c> Before<'c> {
             Some(wanted) if Arc::ptr_eq(wanted, &pod.object) => index,
             _ => {
                 let by_name = self.by_name.get_or_init(|| {
-                    let names = cluster.pods.iter().map(|pod| (pod.namespace.as_str(), pod.name.as_str()));
+                    let names =
+                        cluster.pods.iter().map(|pod| (pod.namespace.as_str(), pod.name.as_str()));
                     names.enumerate().map(|(index, name)| (name, index)).collect()
                 });
                 let metadata = &pod.object.metadata;

@@ -44,7 +44,11 @@ fn set_status(spec: &PodSpec, status: &mut PodStatus) {
     let set = |conditions: &mut Vec<PodCondition>, name: &str, is: bool| {
         if !written.contains(name) {
             let status = if is { "True" } else { "False" }.to_owned();
-            conditions.push(PodCondition { type_: name.to_owned(), status, ..PodCondition::default() });
+            conditions.push(PodCondition {
+                type_: name.to_owned(),
+                status,
+                ..PodCondition::default()
+            });
         }
     };
     set(conditions, "PodScheduled", true);

@@ -1,5 +1,6 @@
 //! Families and cluster IPs of Services.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -32,10 +33,10 @@ pub(super) fn set_families(
     };
     let configured: Vec<_> =
         settings.service_cidrs.iter().map(|range| family_name(range.addr())).collect();
-    let is_free = is_headless(spec) && spec.selector.as_ref().is_none_or(|it| it.is_empty());
-    let policy = spec.ip_family_policy.get_or_insert_with(|| {
-        if is_free { "RequireDualStack" } else { "SingleStack" }.to_owned()
-    });
+    let is_free = is_headless(spec) && spec.selector.as_ref().is_none_or(BTreeMap::is_empty);
+    let policy = spec
+        .ip_family_policy
+        .get_or_insert_with(|| if is_free { "RequireDualStack" } else { "SingleStack" }.to_owned());
     let policy = policy.clone();
     let mut families = spec.ip_families.take().unwrap_or_default();
     for address in spec.cluster_ips.iter().flatten().skip(families.len()) {
@@ -51,7 +52,8 @@ pub(super) fn set_families(
     if !is_free {
         if policy == "RequireDualStack" && configured.len() < 2 {
             let message = "the cluster has one family only".to_owned();
-            let help = "add a range of the other family to `service-cidrs`, or write PreferDualStack";
+            let help =
+                "add a range of the other family to `service-cidrs`, or write PreferDualStack";
             note(field.clone().key("ipFamilyPolicy"), message, help);
         }
         for (index, family) in families.iter().enumerate() {
@@ -87,7 +89,11 @@ impl ClusterIps {
         Self {
             taken: HashMap::default(),
             reserved: settings.dns_addresses.clone(),
-            pools: settings.service_cidrs.iter().map(|range| ServiceAddresses::new(*range)).collect(),
+            pools: settings
+                .service_cidrs
+                .iter()
+                .map(|range| ServiceAddresses::new(*range))
+                .collect(),
         }
     }
 
@@ -121,14 +127,17 @@ impl ClusterIps {
             };
             let lies_within = settings.service_cidrs.iter().any(|range| range.contains(&address));
             if !lies_within && settings.addressing == Addressing::Checked {
-                let ranges: Vec<_> = settings.service_cidrs.iter().map(ToString::to_string).collect();
+                let ranges: Vec<_> =
+                    settings.service_cidrs.iter().map(ToString::to_string).collect();
                 let message = format!("{address} lies in none of `service-cidrs`");
                 note(message, &format!("choose an address of {}", ranges.join(" or ")));
             }
             match self.taken.get(&address) {
                 Some(other) if *other != candidate.index => {
-                    let message =
-                        format!("{address} is the cluster IP of {} already", called(entries, *other));
+                    let message = format!(
+                        "{address} is the cluster IP of {} already",
+                        called(entries, *other)
+                    );
                     note(message, "choose another address, or leave it out");
                 }
                 _ => {

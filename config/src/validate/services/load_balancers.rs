@@ -86,7 +86,10 @@ impl<'o> LoadBalancers<'o> {
                 match self.frontends.get(&key) {
                     Some(other) if *other != index => {
                         let other = called(entries, *other);
-                        note(&field, format!("{address} serves port {port} ({protocol}) of {other} already"));
+                        note(
+                            &field,
+                            format!("{address} serves port {port} ({protocol}) of {other} already"),
+                        );
                     }
                     _ => {
                         self.frontends.insert(key, index);

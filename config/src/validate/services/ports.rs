@@ -77,7 +77,8 @@ impl NodePorts {
         let index = candidate.index;
         let spec = candidate.spec();
         let is_free = |ports: &Self, port: u16| {
-            ports.range.contains(&port) && ports.taken.get(&port).is_none_or(|other| *other == index)
+            ports.range.contains(&port)
+                && ports.taken.get(&port).is_none_or(|other| *other == index)
         };
         if wants_ports(spec) {
             for port in spec.ports.iter_mut().flatten().filter(|port| is_missing(port.node_port)) {
@@ -166,7 +167,8 @@ fn wants_health_check(spec: &ServiceSpec) -> bool {
 /// The node ports that a Service names, and the way to each.
 fn node_ports(spec: &ServiceSpec) -> Vec<(Field, u16)> {
     let field = Field::of("spec");
-    let number = |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok()).filter(|at| *at != 0);
+    let number =
+        |port: Option<i32>| port.and_then(|port| u16::try_from(port).ok()).filter(|at| *at != 0);
     let ports = spec.ports.iter().flatten().enumerate();
     let ports = ports.filter_map(|(index, port)| {
         let at = || field.clone().key("ports").index(index).key("nodePort");

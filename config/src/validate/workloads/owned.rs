@@ -23,7 +23,8 @@ impl<'d> Owned<'d> {
             let metadata = entry.object.metadata();
             if let Some(owner) = owner(metadata) {
                 let namespace = entry.object.namespace();
-                *pods.entry((namespace, owner.kind.as_str(), owner.name.as_str())).or_default() += 1;
+                *pods.entry((namespace, owner.kind.as_str(), owner.name.as_str())).or_default() +=
+                    1;
             }
         }
         Self { draft, pods }
