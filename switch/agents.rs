@@ -6,3 +6,6 @@
 pub mod echo;
 pub mod health;
 pub(crate) mod http;
+pub(crate) mod listen;
+pub mod loopback;
+pub mod namespace;

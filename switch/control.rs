@@ -5,8 +5,11 @@
 //! [`metrics`].
 
 mod answer;
+mod diversions;
 mod echoes;
+mod health;
 mod hosts;
+mod loopbacks;
 pub mod metrics;
 pub mod request;
 pub mod run;

@@ -24,6 +24,7 @@ pub mod link;
 pub mod namespace;
 pub mod process;
 pub mod record;
+pub mod rule;
 pub mod sysctl;
 
 pub use error::Error;

@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) use short::short_field;
 
 use crate::draft::{Entry, Host};
-use crate::error::{Findings, Origin};
+use crate::error::{Finding, Findings, Origin};
 use crate::kind::Kind;
 use crate::manifest;
 use crate::path::Field;
@@ -79,15 +79,19 @@ pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
     };
     // where ranges are not known, what lies in them cannot be judged
-    lab.is_broken = of_cluster
-        .0
-        .iter()
-        .any(|finding| !HARMLESS.iter().any(|key| finding.field.is_within(&Field::of(key))));
+    lab.is_broken = of_cluster.0.iter().any(|finding| !is_harmless(finding));
     lab.findings.0.extend(of_cluster.0);
     for member in members {
         lab.member(member);
     }
     lab
+}
+
+/// Whether an error of `[cluster]` leaves the addresses known.
+fn is_harmless(finding: &Finding) -> bool {
+    let base = finding.origin.as_ref().map(|origin| &origin.base);
+    let way = base.map_or_else(|| finding.field.clone(), |base| base.then(&finding.field));
+    HARMLESS.iter().any(|key| way.is_within(&Field::of("cluster").key(key)))
 }
 
 impl Lab {

@@ -210,7 +210,8 @@ fn a_namespace_goes_with_all_in_it() {
 #[test]
 fn manifests_are_applied_and_deleted_as_text() {
     let (mut draft, cluster) = lab();
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {nodename: a}\n---\n                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {nodename: a}\n---\n\
+                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
     let applied = draft.apply_text("x.yaml", text).unwrap();
     assert_eq!(applied.changes.len(), 1);
     assert_eq!(

@@ -2,7 +2,6 @@
 //!
 //! Each cluster is compiled, probed, changed, compiled again from what the first compilation left
 //! behind, and probed again. `POLICY_ORACLE_CLUSTERS` asks for more clusters than usual.
-
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -10,6 +9,7 @@
     clippy::unwrap_used,
     reason = "a test that cannot go on fails"
 )]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
 
 #[path = "policy_oracle/naive.rs"]
 mod naive;

@@ -21,26 +21,19 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::AbortHandle;
 
 pub use port::{EchoPort, Speaks};
 pub use sockets::Sockets;
 
 use dial::Dialer;
 
+use super::listen::Tasks;
+
 /// Connections one server holds at a time, over all its ports; the newest beyond are closed.
 pub const CONNECTIONS_PER_SERVER: usize = 1_024;
-
-/// How long a server that is dropped is waited for; it takes microseconds as a rule.
-const CLOSING: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether a server has closed.
-const CLOSING_POLL: Duration = Duration::from_micros(100);
 
 /// Who a server says it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +78,11 @@ impl Echo {
         Self { runtime, connections, echoing: Arc::default() }
     }
 
+    /// What its servers run on.
+    pub const fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Starts answering on these sockets; ends when the [`Server`] is dropped.
     ///
     /// # Errors
@@ -101,7 +99,7 @@ impl Echo {
             connections_overall: Arc::clone(&self.connections),
         });
         let _guard = self.runtime.enter();
-        let mut server = Server { host: Arc::clone(&host), tasks: Vec::new() };
+        let mut server = Server { host: Arc::clone(&host), tasks: Tasks::default() };
         for (speaks, listener) in listeners {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let task = self.runtime.spawn(stream::accept(listener, speaks, Arc::clone(&host)));
@@ -126,28 +124,13 @@ impl Echo {
 #[must_use = "the server ends when this is dropped"]
 pub struct Server {
     host: Arc<Host>,
-    tasks: Vec<AbortHandle>,
+    tasks: Tasks,
 }
 
 impl Server {
     /// Sets what `/healthz` says from now on.
     pub fn set_health(&self, health: Health) {
         self.host.healthy.store(health == Health::Healthy, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-        if Handle::try_current().is_ok() {
-            return;
-        }
-        let deadline = Instant::now() + CLOSING;
-        while self.tasks.iter().any(|task| !task.is_finished()) && Instant::now() < deadline {
-            thread::sleep(CLOSING_POLL);
-        }
     }
 }
 

@@ -5,8 +5,21 @@
 //!
 //! Source: `ServiceSpec.healthCheckNodePort`; kube-proxy's answer, `pkg/proxy/healthcheck`.
 
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hyper::header::HeaderValue;
+use hyper::{StatusCode, header};
 use kswitch_config::HealthCheck;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use super::http;
+use super::listen::{self, Tasks};
+
+/// Connections one responder holds at a time; the newest beyond are closed.
+const CONNECTIONS: usize = 64;
 
 /// An answer over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +52,75 @@ pub fn answer(check: &HealthCheck, node: &str) -> Answer {
             "serviceProxyHealthy": true,
         }),
     }
+}
+
+/// A port of a node, inside its namespace and not yet answered on.
+#[derive(Debug)]
+pub struct Socket(std::net::TcpListener);
+
+impl Socket {
+    /// Opens a port on all addresses in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken, or what else the system says.
+    pub fn open(port: u16) -> io::Result<Self> {
+        listen::everywhere(port).map(Self)
+    }
+}
+
+/// Answers for one Service on one node; dropping it closes its port and its connections.
+#[derive(Debug)]
+#[must_use = "the responder ends when this is dropped"]
+pub struct Responder {
+    answer: Arc<RwLock<Answer>>,
+    _tasks: Tasks,
+}
+
+impl Responder {
+    /// Starts to give this answer to every request, whatever its path.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be registered with the runtime.
+    pub fn start(runtime: &Handle, socket: Socket, answer: Answer) -> io::Result<Self> {
+        let _guard = runtime.enter();
+        let listener = tokio::net::TcpListener::from_std(socket.0)?;
+        let answer = Arc::new(RwLock::new(answer));
+        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let current = Arc::clone(&answer);
+        let accepting = listen::accept(listener, move |stream| {
+            let permit = Arc::clone(&permits).try_acquire_owned().ok()?;
+            let current = Arc::clone(&current);
+            Some(async move {
+                let respond = |_| std::future::ready(response(&current));
+                // a client that breaks off has nobody to be told
+                let _ = http::serve(stream, respond).await;
+                drop(permit);
+            })
+        });
+        let mut tasks = Tasks::default();
+        tasks.push(runtime.spawn(accepting).abort_handle());
+        Ok(Self { answer, _tasks: tasks })
+    }
+
+    /// Gives this answer from the next request on, also on connections that are open.
+    pub fn set(&self, answer: Answer) {
+        *self.answer.write().unwrap_or_else(PoisonError::into_inner) = answer;
+    }
+}
+
+fn response(answer: &RwLock<Answer>) -> http::Answer {
+    let Answer { status, headers, body } = &*answer.read().unwrap_or_else(PoisonError::into_inner);
+    let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = http::json(status, body);
+    for (name, value) in headers {
+        let name = header::HeaderName::try_from(*name);
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use kswitch_config::{Cluster, PlannedPort, Pod, PortKind};
 use crate::agents::echo::{EchoPort, Identity};
 use crate::lab::HostSpec;
 
+/// What every machine of the lab calls its interface.
+pub(super) const INTERFACE: &str = "eth0";
+
 /// Queues of a TAP: one, since a machine of the lab is rarely worth two workers.
 const QUEUES: usize = 1;
 
@@ -31,7 +34,7 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort) -> HostSpec {
     HostSpec {
         namespace: planned.namespace.clone(),
         hostname,
-        interface: "eth0".into(),
+        interface: INTERFACE.into(),
         mac: planned.mac.0,
         mtu: planned.mtu,
         addresses: planned.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),

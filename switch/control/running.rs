@@ -6,11 +6,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kswitch_config::{Cluster, Compiled, Compiler, Names, Observed, Plan, PlannedPort};
+use kswitch_config::{
+    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort,
+};
 use kswitch_tables::{Generation, PortId};
 
+use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
+use super::health::HealthChecks;
 use super::hosts::{echo_specs, host_spec};
+use super::loopbacks::Loopbacks;
 use super::switch::{self, Options, Switch};
 use crate::agents::echo::Echo;
 use crate::lab::{self, Lab};
@@ -78,6 +83,9 @@ pub struct Running {
     pub observed: Observed,
     /// What ids of the published snapshot are called.
     pub names: Arc<Names>,
+    diversions: Diversions,
+    health_checks: HealthChecks,
+    loopbacks: Loopbacks,
     echoes: Echoes,
     /// The workers and their tables.
     pub switch: Switch,
@@ -104,7 +112,7 @@ impl Running {
         let mut compiler = Compiler::new(options.seed);
         let generation = Generation(1);
         let compiled = compiler.compile(&cluster, &observed, generation);
-        let Compiled { snapshot, names, plan, health_checks: _ } = compiled;
+        let Compiled { snapshot, names, plan, health_checks } = compiled;
         let lab = Lab::open(&cluster.settings.lab.name)?;
         if lab.reclaimed() > 0 {
             tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
@@ -114,6 +122,9 @@ impl Running {
             cluster,
             observed,
             names: Arc::new(names),
+            diversions: Diversions::default(),
+            health_checks: HealthChecks::new(echo.runtime().clone()),
+            loopbacks: Loopbacks::new(echo.runtime().clone()),
             echoes: Echoes::new(echo),
             switch,
             lab,
@@ -123,7 +134,7 @@ impl Running {
         };
         running.attach(plan.ports.clone(), progress)?;
         running.switch.publish(Arc::new(snapshot))?;
-        running.listen();
+        running.listen(&health_checks);
         Ok(running)
     }
 
@@ -134,7 +145,7 @@ impl Running {
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
         let compiled = self.compiler.compile(&cluster, &self.observed, generation);
-        let Compiled { snapshot, names, plan, health_checks: _ } = compiled;
+        let Compiled { snapshot, names, plan, health_checks } = compiled;
         let (going, coming) = self.difference(&plan);
         let before = std::mem::replace(&mut self.cluster, cluster);
         // a machine that changes its address goes before it comes: one name, one namespace
@@ -156,7 +167,7 @@ impl Running {
         for old in &gone {
             self.remove(old)?;
         }
-        self.listen();
+        self.listen(&health_checks);
         self.switch.free();
         Ok(())
     }
@@ -185,8 +196,8 @@ impl Running {
     /// # Errors
     /// The first thing that could not be removed.
     pub fn close(self) -> Result<(), Error> {
-        let Self { echoes, mut switch, lab, .. } = self;
-        drop(echoes);
+        let Self { health_checks, loopbacks, echoes, mut switch, lab, .. } = self;
+        drop((health_checks, loopbacks, echoes));
         switch.stop();
         drop(switch);
         Ok(lab.close()?)
@@ -218,11 +229,17 @@ impl Running {
     fn remove(&mut self, old: &PlannedPort) -> Result<(), Error> {
         self.switch.detach(old.id)?;
         self.attached.remove(&old.id);
+        self.diversions.leave(&old.namespace);
+        self.health_checks.leave(&old.namespace);
+        self.loopbacks.leave(&old.namespace);
         self.echoes.leave(&old.namespace);
         Ok(self.lab.remove_host(&old.namespace)?)
     }
 
-    fn listen(&mut self) {
+    fn listen(&mut self, health_checks: &[HealthCheck]) {
+        self.diversions.keep(diversions::of_nodes(&self.cluster, self.attached.values()));
+        self.health_checks.keep(&self.cluster, health_checks);
+        self.loopbacks.keep(&self.cluster);
         self.echoes.keep(echo_specs(&self.cluster));
     }
 }

@@ -29,6 +29,15 @@ pub(super) fn configure(spec: &HostSpec) -> Result<(), Error> {
     let HostSpec { namespace, interface, .. } = spec;
     let find = || format!("find interface {interface} in namespace {namespace}");
     let index = if_nametoindex(interface.as_str()).map_err(Error::failed(find))?;
+    speak(namespace, async |netlink| netlink.configure(spec, index).await)
+}
+
+/// Does something over a connection to the kernel in the calling thread's namespace, whose name
+/// errors shall tell.
+pub(super) fn speak<T>(
+    namespace: &str,
+    work: impl AsyncFnOnce(Netlink<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
     let connect = || format!("speak netlink in namespace {namespace}");
     let runtime = runtime::Builder::new_current_thread()
         .enable_io()
@@ -39,17 +48,17 @@ pub(super) fn configure(spec: &HostSpec) -> Result<(), Error> {
             rtnetlink::new_connection().map_err(Error::failed(connect))?;
         // ends with the runtime
         tokio::spawn(connection);
-        Namespace { name: namespace, handle }.configure(spec, index).await
+        work(Netlink { name: namespace, handle }).await
     })
 }
 
 /// A connection to the kernel's side of a namespace.
-struct Namespace<'a> {
+pub(super) struct Netlink<'a> {
     name: &'a str,
-    handle: Handle,
+    pub(super) handle: Handle,
 }
 
-impl Namespace<'_> {
+impl Netlink<'_> {
     /// Everything a host needs, in an order in which it works.
     async fn configure(&self, spec: &HostSpec, index: u32) -> Result<(), Error> {
         let HostSpec { interface, mac, mtu, addresses, gateways, loopback, .. } = spec;
@@ -114,6 +123,20 @@ impl Namespace<'_> {
     ) -> Result<(), Error> {
         let task = || format!("{task} in namespace {}", self.name);
         request.await.map_err(system_error).map_err(Error::failed(task))
+    }
+
+    /// As [`Self::ask`], but content with an answer of this kind, too.
+    pub(super) async fn ask_unless(
+        &self,
+        fine: io::ErrorKind,
+        task: &str,
+        request: impl Future<Output = Result<(), rtnetlink::Error>>,
+    ) -> Result<(), Error> {
+        let task = || format!("{task} in namespace {}", self.name);
+        match request.await.map_err(system_error) {
+            Err(error) if error.kind() != fine => Err(Error::failed(task)(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 }
 

@@ -77,6 +77,13 @@ pub(super) fn settle(namespace: &str, shares_addresses: SharesAddresses) -> Resu
     Ok(())
 }
 
+/// Lets packets in whose source is one of the namespace's own addresses.
+pub(super) fn accept_own_addresses(namespace: &str) -> Result<(), Error> {
+    let (name, value) = SHARED_ADDRESSES;
+    set(name, value)
+        .map_err(Error::failed(|| format!("set {name} = {value} in namespace {namespace}")))
+}
+
 /// Changes a setting unless it is so already: some writes wait for all other work on links.
 fn set(name: &str, value: &str) -> io::Result<()> {
     let path = Path::new(DIRECTORY).join(name);

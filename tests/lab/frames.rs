@@ -104,9 +104,7 @@ pub(crate) fn exchange(host: &mut Host, offloads: bool) {
     assert_eq!(from, "198.51.100.7:9".parse::<SocketAddr>().unwrap());
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn frames_cross_both_ways_with_offloads_and_without() {
+pub(super) fn frames_cross_both_ways_with_offloads_and_without() {
     let name = unique("frames");
     let mut lab = Lab::open(&name).unwrap();
     for (plain, offloads) in [(false, true), (true, false)] {
@@ -117,9 +115,7 @@ fn frames_cross_both_ways_with_offloads_and_without() {
     }
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_plain_tap_refuses_what_it_could_only_spoil() {
+pub(super) fn a_plain_tap_refuses_what_it_could_only_spoil() {
     let name = unique("plain");
     let mut lab = Lab::open(&name).unwrap();
     let host = made(&mut lab, HostSpec { plain: true, ..pod(&name, 2) });
@@ -132,9 +128,7 @@ fn a_plain_tap_refuses_what_it_could_only_spoil() {
     assert_eq!(host.sender.send(&frame[..VNET_HEADER - 1]), Sent::Unfinished);
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_device_that_is_down_takes_nothing_until_it_is_up_again() {
+pub(super) fn a_device_that_is_down_takes_nothing_until_it_is_up_again() {
     let name = unique("down");
     let mut lab = Lab::open(&name).unwrap();
     let host = made(&mut lab, pod(&name, 2));
@@ -145,9 +139,7 @@ fn a_device_that_is_down_takes_nothing_until_it_is_up_again() {
     }
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_flow_comes_out_of_the_queue_it_was_sent_through() {
+pub(super) fn a_flow_comes_out_of_the_queue_it_was_sent_through() {
     let name = unique("queues");
     let mut lab = Lab::open(&name).unwrap();
     let mut host = made(&mut lab, HostSpec { queues: 4, ..pod(&name, 2) });
@@ -190,9 +182,7 @@ fn receive_any(queues: &mut [port::Queue], wanted: impl Fn(&[u8]) -> bool) -> Ve
     panic!("no such frame came");
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_node_reaches_a_gateway_outside_its_prefix_and_hears_from_addresses_it_shares() {
+pub(super) fn a_node_reaches_a_gateway_outside_its_prefix_and_hears_from_addresses_it_shares() {
     let name = unique("node");
     let mut lab = Lab::open(&name).unwrap();
     let mut host = made(&mut lab, node(&name));

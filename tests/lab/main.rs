@@ -20,9 +20,50 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use kswitch::lab::{Error, Host, HostSpec, Lab, namespace, process};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 mod frames;
 mod reclaim;
+
+/// A test by its name.
+macro_rules! tests {
+    ($($path:path),* $(,)?) => {
+        [$((stringify!($path), $path as fn())),*]
+    };
+}
+
+/// Without root, what needs it is counted as ignored, never as passed.
+fn main() {
+    let arguments = Arguments::from_args();
+    let is_root = nix::unistd::geteuid().is_root();
+    let needs_root = tests![
+        a_host_has_what_its_spec_says,
+        a_failure_in_the_middle_leaves_nothing_of_the_call_and_all_of_what_was_before,
+        what_somebody_else_made_is_refused_and_left_alone,
+        labs_run_side_by_side_but_one_only_once,
+        processes_left_inside_are_ended_the_stubborn_ones_too,
+        the_state_directory_is_for_roots_eyes_only,
+        frames::frames_cross_both_ways_with_offloads_and_without,
+        frames::a_plain_tap_refuses_what_it_could_only_spoil,
+        frames::a_device_that_is_down_takes_nothing_until_it_is_up_again,
+        frames::a_flow_comes_out_of_the_queue_it_was_sent_through,
+        frames::a_node_reaches_a_gateway_outside_its_prefix_and_hears_from_addresses_it_shares,
+        reclaim::a_lab_is_made_and_closed,
+        reclaim::what_a_killed_run_left_is_reclaimed_by_the_next_of_the_same_lab,
+        reclaim::a_namespace_made_anew_under_a_reclaimed_name_is_not_ours,
+    ];
+    let anywhere = tests![without_root_rights_the_error_says_so,];
+    let trial = |(name, test): (&'static str, fn()), is_ignored| {
+        let run = move || -> Result<(), Failed> {
+            test();
+            Ok(())
+        };
+        Trial::test(name.replace(' ', ""), run).with_ignored_flag(is_ignored)
+    };
+    let trials = needs_root.into_iter().map(|test| trial(test, !is_root));
+    let trials = trials.chain(anywhere.into_iter().map(|test| trial(test, false)));
+    libtest_mimic::run(&arguments, trials.collect()).exit();
+}
 
 /// How long something that must happen may take on a busy machine.
 const SOON: Duration = Duration::from_secs(5);
@@ -98,8 +139,6 @@ fn wait_until(what: &str, happened: impl Fn() -> bool) {
     }
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
 fn a_host_has_what_its_spec_says() {
     let name = unique("spec");
     let mut lab = Lab::open(&name).unwrap();
@@ -168,8 +207,6 @@ fn a_host_has_what_its_spec_says() {
     assert!(!exists(&spec.namespace));
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
 fn a_failure_in_the_middle_leaves_nothing_of_the_call_and_all_of_what_was_before() {
     let name = unique("undo");
     let mut lab = Lab::open(&name).unwrap();
@@ -198,8 +235,6 @@ fn a_failure_in_the_middle_leaves_nothing_of_the_call_and_all_of_what_was_before
     assert!(matches!(unknown, Err(Error::Unknown { .. })));
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
 fn what_somebody_else_made_is_refused_and_left_alone() {
     let name = unique("taken");
     let mut other = Lab::open(&unique("taken-other")).unwrap();
@@ -217,8 +252,6 @@ fn what_somebody_else_made_is_refused_and_left_alone() {
     assert!(!exists(&pod(&name, 3).namespace));
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
 fn labs_run_side_by_side_but_one_only_once() {
     let (left, right) = (unique("left"), unique("right"));
     let mut one = Lab::open(&left).unwrap();
@@ -238,8 +271,6 @@ fn labs_run_side_by_side_but_one_only_once() {
     assert_eq!(again.reclaimed(), 0);
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
 fn processes_left_inside_are_ended_the_stubborn_ones_too() {
     let name = unique("processes");
     let mut lab = Lab::open(&name).unwrap();
@@ -268,8 +299,6 @@ fn processes_left_inside_are_ended_the_stubborn_ones_too() {
     elsewhere.wait().unwrap();
 }
 
-#[test]
-#[ignore = "needs root: looks at what only root may make"]
 fn the_state_directory_is_for_roots_eyes_only() {
     let lab = Lab::open(&unique("mode")).unwrap();
     assert_eq!(fs::metadata("/run/kswitch").unwrap().mode() & 0o7777, 0o700);
@@ -279,7 +308,6 @@ fn the_state_directory_is_for_roots_eyes_only() {
 /// Tells [`without_root_rights_the_error_says_so`] that it runs as somebody else.
 const NOBODY: &str = "KSWITCH_TEST_NOBODY";
 
-#[test]
 fn without_root_rights_the_error_says_so() {
     if nix::unistd::geteuid().is_root() {
         // again, as somebody else and from where anybody may read

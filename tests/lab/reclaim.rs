@@ -1,7 +1,7 @@
 //! What a killed run leaves, and who cleans it up.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -14,9 +14,7 @@ use super::{exists, made, pod, unique, wait_until};
 /// Tells [`a_lab_is_made_and_closed`] to run as the victim of another test.
 const VICTIM: &str = "KSWITCH_TEST_VICTIM";
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_lab_is_made_and_closed() {
+pub(super) fn a_lab_is_made_and_closed() {
     let victim = std::env::var(VICTIM);
     let name = victim.clone().unwrap_or_else(|_| unique("whole"));
     let mut lab = Lab::open(&name).unwrap();
@@ -29,7 +27,7 @@ fn a_lab_is_made_and_closed() {
     if victim.is_ok() {
         let mut sleep = Command::new("sleep");
         let mut sleep = process::spawn(&hosts[0].namespace, sleep.arg("60")).unwrap();
-        println!("\nvictim {}", sleep.id());
+        writeln!(std::io::stdout(), "\nvictim {}", sleep.id()).unwrap();
         sleep.wait().unwrap();
     }
     let some: Vec<_> = (2..7).map(|number| pod(&name, number).namespace).collect();
@@ -72,9 +70,7 @@ impl Drop for KilledRun {
     }
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn what_a_killed_run_left_is_reclaimed_by_the_next_of_the_same_lab() {
+pub(super) fn what_a_killed_run_left_is_reclaimed_by_the_next_of_the_same_lab() {
     let run = KilledRun::new("killed");
     let (name, left) = (&run.name, run.process);
     let namespace = pod(name, 2).namespace;
@@ -103,9 +99,7 @@ fn what_a_killed_run_left_is_reclaimed_by_the_next_of_the_same_lab() {
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(name));
 }
 
-#[test]
-#[ignore = "needs root: makes network namespaces"]
-fn a_namespace_made_anew_under_a_reclaimed_name_is_not_ours() {
+pub(super) fn a_namespace_made_anew_under_a_reclaimed_name_is_not_ours() {
     let run = KilledRun::new("anew");
     let name = &run.name;
     // somebody removes one of the leftovers and makes something else of the same name

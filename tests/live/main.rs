@@ -12,6 +12,7 @@
 )]
 
 mod lab;
+mod nodes;
 mod programs;
 mod scale;
 mod traffic;
@@ -25,7 +26,8 @@ type Test = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>);
 fn main() {
     let arguments = Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();
-    let tests = [traffic::TESTS, programs::TESTS, upkeep::TESTS, scale::TESTS].concat();
+    let tests =
+        [traffic::TESTS, nodes::TESTS, programs::TESTS, upkeep::TESTS, scale::TESTS].concat();
     let trials = tests.into_iter().map(|(name, wanted, test): Test| {
         let missing = wanted.iter().find(|program| !lab::has_program(program));
         let name = match (is_root, missing) {

@@ -306,7 +306,7 @@ mod tests {
                 json!([{ "tcp": {} }]),
                 "spec.egress[0].protocols[0].tcp: the protocol has no port",
             ),
-            ("/spec/ingress/0/from/0", json!({}), "spec.ingress[0].from[0]: nothing is selected"),
+            ("/spec/ingress/0/from", json!([{}]), "spec.ingress[0].from[0]: nothing is selected"),
         ] {
             assert_eq!(wrong(path, value.clone()), [message], "{path} {value}");
         }

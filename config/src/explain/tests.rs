@@ -19,7 +19,7 @@ fn pod(name: &str, address: &str) -> Arc<Pod> {
         node: 0,
         addresses: vec![address.parse().unwrap()],
         host_network: false,
-        object: serde_json::from_value(object).unwrap(),
+        object: Arc::new(serde_json::from_value(object).unwrap()),
     })
 }
 

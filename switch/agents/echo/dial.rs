@@ -1,14 +1,8 @@
 //! `/dial`: the server asks another server from inside its own namespace, so that one pod's view of
 //! another can be had over HTTP.
-//!
-//! A socket belongs to the namespace of the thread that made it. So a thread is started for each
-//! socket, enters the namespace, and ends: no thread that does anything else ever changes its own.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty, Limited};
@@ -16,13 +10,13 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
-use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::Query;
+use crate::agents::namespace::Namespace;
 
 /// How long one try may take.
 const TRY: Duration = Duration::from_secs(5);
@@ -42,34 +36,18 @@ const CONCURRENT: usize = 4;
 /// Makes sockets in a server's namespace.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    namespace: Arc<OwnedFd>,
+    namespace: Namespace,
     permits: Semaphore,
 }
 
 impl Dialer {
-    pub(super) fn new(namespace: OwnedFd) -> Self {
-        Self { namespace: Arc::new(namespace), permits: Semaphore::new(CONCURRENT) }
-    }
-
-    /// Does this on a thread of its own inside the namespace.
-    async fn inside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let namespace = Arc::clone(&self.namespace);
-        let (send, receive) = oneshot::channel();
-        thread::Builder::new().name("echo-dial".into()).spawn(move || {
-            let result = setns(&*namespace, CloneFlags::CLONE_NEWNET)
-                .map_err(io::Error::from)
-                .and_then(|()| work());
-            // Nobody waits any more if the asking client has gone.
-            let _ = send.send(result);
-        })?;
-        receive.await.map_err(io::Error::other)?
+    pub(super) fn new(namespace: Namespace) -> Self {
+        Self { namespace, permits: Semaphore::new(CONCURRENT) }
     }
 
     async fn http(&self, target: SocketAddr, path: &str) -> io::Result<String> {
         let stream = self
+            .namespace
             .inside(move || {
                 let stream = std::net::TcpStream::connect_timeout(&target, TRY)?;
                 stream.set_nonblocking(true)?;
@@ -101,6 +79,7 @@ impl Dialer {
 
     async fn udp(&self, target: SocketAddr, request: &str) -> io::Result<String> {
         let socket = self
+            .namespace
             .inside(move || {
                 let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                 let socket = std::net::UdpSocket::bind(any)?;

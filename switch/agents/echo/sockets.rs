@@ -1,28 +1,21 @@
 //! The sockets of one server, opened in the namespace the calling thread is in.
 
-use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::net::{TcpListener, UdpSocket};
 
 use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 
 use super::{EchoPort, Speaks};
-
-/// Connections the kernel holds before they are accepted.
-const BACKLOG: i32 = 1_024;
-
-/// How long a client may leave sent data unacknowledged, or its window closed.
-const STALLED: Duration = Duration::from_mins(1);
+use crate::agents::listen::{both_families, everywhere, listen};
+use crate::agents::namespace::Namespace;
 
 /// Sockets of one server, inside its namespace and not yet answered on.
 #[derive(Debug)]
 pub struct Sockets {
     pub(super) listeners: Vec<(Speaks, TcpListener)>,
     pub(super) datagrams: Vec<UdpSocket>,
-    pub(super) namespace: OwnedFd,
+    pub(super) namespace: Namespace,
     pub(super) unsupported: Vec<EchoPort>,
 }
 
@@ -34,7 +27,7 @@ impl Sockets {
     ///
     /// A port cannot be opened: the message names it. All of them are closed again.
     pub fn open(ports: &[EchoPort]) -> io::Result<Self> {
-        let namespace = File::open("/proc/thread-self/ns/net")?.into();
+        let namespace = Namespace::current()?;
         let mut sockets =
             Self { listeners: vec![], datagrams: vec![], namespace, unsupported: vec![] };
         for &port in ports {
@@ -53,9 +46,7 @@ impl Sockets {
     fn open_port(&mut self, port: EchoPort) -> io::Result<()> {
         match port.speaks {
             Speaks::Http | Speaks::Text | Speaks::HttpOrText => {
-                let (socket, address) = both_families(Type::STREAM, Protocol::TCP, port.number)?;
-                socket.set_tcp_user_timeout(Some(STALLED))?;
-                self.listeners.push((port.speaks, listen(socket, address)?));
+                self.listeners.push((port.speaks, everywhere(port.number)?));
             }
             Speaks::Sctp => match both_families(Type::STREAM, Protocol::SCTP, port.number) {
                 Ok((socket, address)) => {
@@ -77,30 +68,6 @@ impl Sockets {
             }
         }
         Ok(())
-    }
-}
-
-fn listen(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// A socket for both families and the address to bind it to; for IPv4 alone where the kernel has no
-/// IPv6.
-fn both_families(kind: Type, protocol: Protocol, port: u16) -> io::Result<(Socket, SocketAddr)> {
-    let kind = kind.nonblocking().cloexec();
-    match Socket::new(Domain::IPV6, kind, Some(protocol)) {
-        Ok(socket) => {
-            socket.set_only_v6(false)?;
-            Ok((socket, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))))
-        }
-        Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => {
-            let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
-            Ok((socket, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))))
-        }
-        Err(error) => Err(error),
     }
 }
 

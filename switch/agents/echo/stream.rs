@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::text::Lines;
 use super::{Ends, Host, Speaks, http};
+use crate::agents::listen;
 
 /// How long a text connection may be silent.
 const IDLE: Duration = Duration::from_mins(15);
@@ -22,29 +22,13 @@ const WRITING: Duration = Duration::from_mins(1);
 /// How long octets that may be the start of something longer are held back.
 const UNDECIDED: Duration = Duration::from_millis(200);
 
-/// How long to leave a listener alone that cannot accept, for want of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Octets read from a text connection at a time.
 const CHUNK: usize = 16 * 1_024;
 
 /// Accepts until the task is aborted, which ends its connections too.
 pub(super) async fn accept(listener: TcpListener, speaks: Speaks, host: Arc<Host>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    // Beyond the limit the newest is closed, and those being served go on.
-                    if let Some(permits) = permits(&host) {
-                        connections.spawn(serve(stream, speaks, Arc::clone(&host), permits));
-                    }
-                }
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
+    let serve = |stream| Some(serve(stream, speaks, Arc::clone(&host), permits(&host)?));
+    listen::accept(listener, serve).await;
 }
 
 fn permits(host: &Host) -> Option<[OwnedSemaphorePermit; 2]> {
