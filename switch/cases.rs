@@ -1,9 +1,9 @@
 //! `kswitch test`: cases of how a Kubernetes network must behave, carried out and judged.
 //!
-//! A case file ([`format`]) describes a lab ([`topology`]) and what must come of packets in it. One
+//! A case file ([`mod@format`]) describes a lab ([`topology`]) and what must come of packets in it. One
 //! file for each area judges it ([`services`], [`nat`], [`l3`], [`policy`], [`maglev`]), on a
-//! [`stage`]: in [`memory`] on a virtual clock, or [`live`] on real TAPs with real sockets. The
-//! judgement is the same code on either. [`report`] and [`junit`] say what came of it.
+//! [`stage`], which today is [`memory`] on a virtual clock. [`report`] and [`junit`] say what came
+//! of it.
 
 pub mod caller;
 pub mod findings;

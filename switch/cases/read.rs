@@ -100,7 +100,7 @@ pub fn file(path: &Path) -> Result<Case, Error> {
 /// Reads the text of a case file of this name.
 ///
 /// # Errors
-/// As [`file`].
+/// As [`file()`].
 pub fn read(name: &str, text: &str) -> Result<Case, Error> {
     let head: Head = parse(name, text)?;
     Ok(match head.area {

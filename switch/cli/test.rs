@@ -11,14 +11,10 @@ use super::output;
 use crate::cases::report::Summary;
 use crate::cases::{self, junit};
 
-/// Carry out case files, in memory unless told otherwise; exit 1 if any fails
+/// Carry out case files in memory; exit 1 if any fails
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// On real TAPs with real sockets; needs root
-    #[arg(long)]
-    live: bool,
-
     /// Write a report for continuous integration as well
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -34,11 +30,8 @@ Examples:
   kswitch test --junit report.xml cases/services/web.yaml";
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let Arguments { live, junit: junit_file, paths } = arguments;
+    let Arguments { junit: junit_file, paths } = arguments;
     let files = cases::files(paths).map_err(Error::new)?;
-    if *live {
-        return Err(Error::new("--live is not supported yet"));
-    }
     let mut reports = Vec::with_capacity(files.len());
     for file in files {
         let report = cases::run_file(&file);

@@ -2,7 +2,7 @@
 //!
 //! Three tiers, by cost:
 //! 1. **established**: the flow's binding is in conntrack and was judged under this snapshot: one
-//!    look-up, one rewrite ([`Pipeline::unicast`]);
+//!    look-up, one rewrite (`unicast`);
 //! 2. **stale**: the binding is older than the snapshot: judged again without choosing anew
 //!    ([`super::readmit`]), then as established;
 //! 3. **new**: every table is asked ([`super::admit`]), and the flow is recorded only once all

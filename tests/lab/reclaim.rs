@@ -27,7 +27,8 @@ pub(super) fn a_lab_is_made_and_closed() {
     if victim.is_ok() {
         let mut sleep = Command::new("sleep");
         let mut sleep = process::spawn(&hosts[0].namespace, sleep.arg("60")).unwrap();
-        writeln!(std::io::stdout(), "\nvictim {}", sleep.id()).unwrap();
+        let mut out = std::io::stdout();
+        writeln!(out, "\nvictim {}", sleep.id()).unwrap();
         sleep.wait().unwrap();
     }
     let some: Vec<_> = (2..7).map(|number| pod(&name, number).namespace).collect();
