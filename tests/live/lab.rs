@@ -47,7 +47,6 @@ pub(crate) struct Lab {
     pub(crate) name: String,
     pub(crate) config: PathBuf,
     pub(crate) ready: String,
-    pub(crate) took: Duration,
     child: Child,
     _directory: tempfile::TempDir,
 }
@@ -58,7 +57,6 @@ impl Lab {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("lab.toml");
         std::fs::write(&config, text)?;
-        let begun = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_kswitch"))
             .arg("--config")
             .arg(&config)
@@ -90,9 +88,8 @@ impl Lab {
                 return Err(format!("not ready: {other:?}: {complaint}").into());
             }
         };
-        let took = begun.elapsed();
         let name = name.to_owned();
-        Ok(Self { name, config, ready, took, child, _directory: directory })
+        Ok(Self { name, config, ready, child, _directory: directory })
     }
 
     pub(crate) fn quickstart() -> Result<Self, Failed> {

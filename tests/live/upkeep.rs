@@ -9,7 +9,7 @@ use crate::Test;
 use crate::lab::{Lab, fresh_name, leftovers, quickstart};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("a lab is ready within two seconds and leaves nothing", &[], comes_and_goes),
+    ("a lab comes up and leaves nothing", &[], comes_and_goes),
     ("what a killed run left is reclaimed", &[], reclaimed),
     ("two labs run side by side", &[], side_by_side),
     ("a second run of a running lab is refused", &[], refused),
@@ -19,7 +19,6 @@ pub(crate) const TESTS: &[Test] = &[
 
 fn comes_and_goes() -> Result<(), Failed> {
     let mut lab = Lab::quickstart()?;
-    assert!(lab.took < Duration::from_secs(2), "took {:?}", lab.took);
     assert!(!lab.leftovers().is_empty(), "nothing to be seen of a running lab");
     assert_eq!(lab.stop()?, Some(0));
     assert_eq!(lab.leftovers(), [] as [&str; 0]);
