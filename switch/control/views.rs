@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kswitch_config::PortKind;
+use kswitch_config::{PortKind, endpoint_slices};
 use kswitch_tables::conntrack::Connection;
 use kswitch_tables::{PortId, Route, RouterId, RouterRole, SegmentId, Snapshot, Tick};
 use serde::Serialize;
@@ -23,7 +23,8 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Pods => objects(cluster.pods.iter().map(|pod| &*pod.object), select),
         Kind::Services => objects(cluster.services.iter().map(|service| &**service), select),
         Kind::EndpointSlices => {
-            objects(cluster.endpoint_slices.iter().map(|slice| &**slice), select)
+            let slices = endpoint_slices(cluster, &running.observed);
+            objects(slices.iter().map(|slice| &**slice), select)
         }
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
