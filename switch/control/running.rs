@@ -151,9 +151,7 @@ impl Running {
         // a machine that changes its address goes before it comes: one name, one namespace
         let (replaced, gone): (Vec<_>, Vec<_>) =
             going.into_iter().partition(|old| coming.iter().any(|new| new.kind == old.kind));
-        for old in &replaced {
-            self.remove(old)?;
-        }
+        self.remove(&replaced)?;
         if let Err(error) = self.attach(coming, &|_, _| {}) {
             self.cluster = before;
             return Err(error);
@@ -164,9 +162,7 @@ impl Running {
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
             tracing::warn!("a worker is slow to take generation {}", generation.0);
         }
-        for old in &gone {
-            self.remove(old)?;
-        }
+        self.remove(&gone)?;
         self.listen(&health_checks);
         self.switch.free();
         Ok(())
@@ -226,14 +222,22 @@ impl Running {
         Ok(())
     }
 
-    fn remove(&mut self, old: &PlannedPort) -> Result<(), Error> {
-        self.switch.detach(old.id)?;
-        self.attached.remove(&old.id);
-        self.diversions.leave(&old.namespace);
-        self.health_checks.leave(&old.namespace);
-        self.loopbacks.leave(&old.namespace);
-        self.echoes.leave(&old.namespace);
-        Ok(self.lab.remove_host(&old.namespace)?)
+    /// Removes machines, all in one go: each look for processes left inside is at every process.
+    fn remove(&mut self, going: &[PlannedPort]) -> Result<(), Error> {
+        if going.is_empty() {
+            return Ok(());
+        }
+        let mut namespaces = Vec::with_capacity(going.len());
+        for old in going {
+            self.switch.detach(old.id)?;
+            self.attached.remove(&old.id);
+            self.diversions.leave(&old.namespace);
+            self.health_checks.leave(&old.namespace);
+            self.loopbacks.leave(&old.namespace);
+            self.echoes.leave(&old.namespace);
+            namespaces.push(old.namespace.clone());
+        }
+        Ok(self.lab.remove_hosts(&namespaces)?)
     }
 
     fn listen(&mut self, health_checks: &[HealthCheck]) {
