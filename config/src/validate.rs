@@ -32,6 +32,10 @@ use crate::path::{Field, Path};
 ///
 /// Source: Kubernetes well-known label `kubernetes.io/metadata.name`.
 const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+/// Most machines of a lab: nodes, pods with a network of their own, and hosts outside.
+///
+/// Half of the ports there can be, so that all machines may be replaced at once.
+const MACHINES_MAX: usize = 32_767;
 /// Namespaces that every cluster has.
 const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
@@ -59,6 +63,8 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
     let placed = pods::pods(draft, planned, &nodes, previous, &mut owners, &mut findings);
     let services = services::services(draft, previous, &owners, &mut findings);
     without_effect(draft, &mut findings);
+    let attached = placed.pods.iter().filter(|pod| !pod.host_network).count();
+    enough_ports(nodes.len() + attached + externals.len(), draft, &mut findings);
     if findings.has_errors() {
         return Err(findings);
     }
@@ -131,6 +137,15 @@ fn namespaces(
         }
     }
     namespaces
+}
+
+/// Refuses a lab of more machines than can have ports.
+fn enough_ports(machines: usize, draft: &Draft, findings: &mut Findings) {
+    if machines > MACHINES_MAX {
+        let message = format!("{machines} nodes, pods and external hosts are too many");
+        let help = format!("a lab has {MACHINES_MAX} of them at most");
+        findings.error(Field::of("lab"), message, help).origin.clone_from(&draft.lab);
+    }
 }
 
 /// One line each for what is carried but not acted upon, and for what is not carried.

@@ -18,6 +18,10 @@ pub(super) fn check(policy: &NetworkPolicy, findings: &mut Findings) {
     for (index, word) in spec.policy_types.iter().flatten().enumerate() {
         one_of(findings, types.index(index), Some(word), &["Ingress", "Egress"]);
     }
+    // Source: ValidateNetworkPolicySpec of Kubernetes, which asks no more than this
+    if spec.policy_types.iter().flatten().count() > 2 {
+        findings.error(types, "there are but two types", "write Ingress, Egress or both");
+    }
     let rules = path.key("ingress");
     for (index, rule) in spec.ingress.iter().flatten().enumerate() {
         let path = rules.index(index);
