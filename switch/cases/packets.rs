@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use kswitch_tables::conntrack::BindingFlags;
-use kswitch_tables::{Binding, Endpoint, Generation, Hop, HopId, MacAddress, PortId};
+use kswitch_tables::{Binding, Endpoint, Generation, Hop, HopId, LoadId, MacAddress, PortId};
 
 use super::findings::Findings;
 use super::format::nat::{End, Sum, Translate, Translated, Update};
@@ -103,6 +103,7 @@ fn translated(packet: &[u8], translate: &Translate) -> Result<Vec<u8>, Broken> {
         transport_delta,
         hops: 0,
         hop: HopId(0),
+        load: LoadId::NONE,
         generation: Generation(0),
         flags: BindingFlags::NAT,
     };
@@ -132,6 +133,7 @@ fn translate_quote(
         transport_delta: 0,
         hops: 0,
         hop: HopId(0),
+        load: LoadId::NONE,
         generation: Generation(0),
         flags: BindingFlags::NAT,
     };

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kswitch_tables::affinity::Affinities;
-use kswitch_tables::{Conntrack, Fdb, Generation, Loads, Neighbours, PortId, Snapshot};
+use kswitch_tables::{Conntrack, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
 use crate::dataplane::mailbox::{Command, Mailbox, View};
@@ -24,9 +24,6 @@ const LEARNED_MAX: usize = 8192;
 
 /// Clients that are remembered at most for session affinity.
 const AFFINITIES_MAX: usize = 65_536;
-
-/// Backends whose flows are counted at most, for the choice of the least loaded.
-const LOADS_MAX: usize = 65_536;
 
 /// Sizes, threads and seed of a switch.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +84,6 @@ pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
         fdb: Fdb::new(LEARNED_MAX, seed),
         neighbours: Neighbours::new(LEARNED_MAX, seed),
         affinity: Affinities::new(AFFINITIES_MAX, seed),
-        loads: Loads::new(LOADS_MAX),
     })
 }
 

@@ -2,8 +2,8 @@
 
 use kswitch_tables::conntrack::{BindError, BindingFlags, Bound, State, TcpFlags};
 use kswitch_tables::{
-    Address, Attachment, Binding, Endpoint, Flow, MacAddress, Port, PortId, PortRole, RouterRole,
-    Snapshot,
+    Address, Attachment, Binding, Endpoint, Flow, LoadId, MacAddress, Port, PortId, PortRole,
+    RouterRole, Snapshot,
 };
 
 use super::masquerade::candidates;
@@ -214,11 +214,14 @@ pub(super) fn bindings(
             transport_delta,
             hops: way.hops,
             hop,
+            load: LoadId::NONE,
             generation: snapshot.generation,
             flags,
         }
     };
     let forward = one(ingress, (flow.source, flow.target), (source, target), way.egress.hop, flags);
+    let load = way.translation.map_or(LoadId::NONE, |chosen| chosen.load);
+    let forward = Binding { load, ..forward };
     let backward = one(
         way.egress.port,
         (target, source),

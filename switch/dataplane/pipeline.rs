@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::conntrack::{self, Found, Signal, TcpFlags};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Fdb, Gateway, Loads, Neighbours, Port, PortId, PortRole, RouterId,
+    Address, Binding, Conntrack, Fdb, Gateway, Neighbours, Port, PortId, PortRole, RouterId,
     Snapshot, Tick,
 };
 
@@ -37,8 +37,6 @@ pub struct Shared {
     pub neighbours: Neighbours,
     /// Which client sticks to which backend.
     pub affinity: Affinities,
-    /// How many flows each counted backend carries.
-    pub loads: Loads,
 }
 
 /// Where the pipeline puts what is to be sent.

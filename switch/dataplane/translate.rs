@@ -1,8 +1,8 @@
 //! From a frontend's address to a backend's: who is served where, and as whom.
 
 use kswitch_tables::{
-    Endpoint, Flow, Frontend, FrontendId, NodeSets, Policy, PortRole, Router, RouterId, Snapshot,
-    Tick,
+    Backend, Endpoint, Flow, Frontend, FrontendId, LoadId, NodeSets, Policy, PortRole, Router,
+    RouterId, Snapshot, Tick,
 };
 
 use super::pipeline::At;
@@ -15,6 +15,8 @@ pub struct Translation {
     pub frontend: FrontendId,
     /// Where the flow goes instead.
     pub backend: Endpoint,
+    /// What counts the backend's flows.
+    pub load: LoadId,
     /// Whether the router's own address must stand in for the source's.
     pub masquerade: bool,
 }
@@ -96,13 +98,14 @@ impl Pipeline {
             let timeout = Tick::from_secs(affinity.timeout_seconds).0;
             self.shared.affinity.find(source, affinity.group, now, timeout)
         });
-        let remembered = remembered.filter(|e| snapshot.backends.contains(set, *e));
-        let backend = if let Some(backend) = remembered {
+        let remembered = remembered.and_then(|backend| snapshot.backends.member(set, backend));
+        let Backend { endpoint: backend, load } = if let Some(backend) = remembered {
             backend
         } else {
             let random = self.random.next();
-            let chosen = snapshot.backends.choose(set, flow, random, &self.shared.loads);
-            chosen.ok_or(DropReason::NoEndpoints)?.endpoint
+            let loads = self.shared.conntrack.loads();
+            let chosen = snapshot.backends.choose(set, flow, random, loads);
+            chosen.ok_or(DropReason::NoEndpoints)?
         };
         if let Some(affinity) = frontend.affinity {
             // a full table forgets: the next flow is balanced like a first one
@@ -110,7 +113,7 @@ impl Pipeline {
         }
         // a machine balanced to itself must see another source, or it would answer itself
         let hairpin = backend.address == source;
-        Ok(Translation { frontend: id, backend, masquerade: masquerade || hairpin })
+        Ok(Translation { frontend: id, backend, load, masquerade: masquerade || hairpin })
     }
 }
 

@@ -70,9 +70,15 @@ impl BackendSet {
         &self.method
     }
 
+    /// The member with this endpoint. **Cost**: a binary search.
+    pub fn member(&self, endpoint: Endpoint) -> Option<Backend> {
+        let at = self.members.binary_search_by_key(&endpoint, |backend| backend.endpoint).ok()?;
+        self.members.get(at).copied()
+    }
+
     /// Whether `endpoint` is a member. **Cost**: a binary search.
     pub fn contains(&self, endpoint: Endpoint) -> bool {
-        self.members.binary_search_by_key(&endpoint, |backend| backend.endpoint).is_ok()
+        self.member(endpoint).is_some()
     }
 
     /// One member for `flow`; `None` if there is none.
@@ -126,6 +132,11 @@ impl BackendSets {
         self.get(id).map_or(&[], |set| set.members())
     }
 
+    /// The member of the set with this endpoint.
+    pub fn member(&self, id: BackendSetId, endpoint: Endpoint) -> Option<Backend> {
+        self.get(id)?.member(endpoint)
+    }
+
     /// Whether `endpoint` is a member of the set.
     pub fn contains(&self, id: BackendSetId, endpoint: Endpoint) -> bool {
         self.get(id).is_some_and(|set| set.contains(endpoint))
@@ -158,8 +169,8 @@ mod tests {
     use super::*;
     use crate::{Address, Protocol};
 
-    fn endpoint(n: u32) -> Endpoint {
-        Endpoint::new(Address::v4(0x0a04_0000 + n), 80)
+    fn endpoint(n: u16) -> Endpoint {
+        Endpoint::new(Address::v4(0x0a04_0000 + u32::from(n)), 80)
     }
 
     fn flow(port: u16) -> Flow {
@@ -171,7 +182,7 @@ mod tests {
         }
     }
 
-    fn set(count: u32, method: Method) -> BackendSet {
+    fn set(count: u16, method: Method) -> BackendSet {
         let backends = (0..count).map(|n| Backend { endpoint: endpoint(n), load: LoadId(n) });
         BackendSet::new(backends, method)
     }

@@ -25,11 +25,12 @@ mod tests;
 mod timeouts;
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 
 use ahash::RandomState;
 
 use crate::slots::{self, SlotRef};
-use crate::{Flow, Protocol, Tick, hash};
+use crate::{Flow, LoadId, Loads, Protocol, Tick, hash};
 use binding::{V4, V6};
 pub(crate) use binding::{halves, joined};
 use table::Table;
@@ -147,6 +148,7 @@ pub struct Conntrack {
     v4: Table<V4, 2, 4>,
     v6: Table<V6, 5, 7>,
     hasher: RandomState,
+    loads: Arc<Loads>,
 }
 
 /// Does the same for the table of one family or the other.
@@ -168,7 +170,18 @@ impl Conntrack {
     /// Takes 256 octets per IPv4 connection and 512 per IPv6 connection, at once; up to twice that
     /// where twice the capacity is no power of two.
     pub fn new(capacity_v4: usize, capacity_v6: usize, seed: u64) -> Self {
-        Self { v4: Table::new(capacity_v4), v6: Table::new(capacity_v6), hasher: hash::state(seed) }
+        let loads = Arc::new(Loads::new(LoadId::COUNT));
+        Self {
+            v4: Table::new(capacity_v4, &loads),
+            v6: Table::new(capacity_v6, &loads),
+            hasher: hash::state(seed),
+            loads,
+        }
+    }
+
+    /// How many connections each backend has that [`Binding::load`] names.
+    pub fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// The hash by which this flow is found here.

@@ -4,19 +4,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Index of a backend's counter in [`Loads`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LoadId(pub u32);
+pub struct LoadId(pub u16);
 
 impl LoadId {
     /// Of backends that nobody counts for.
-    pub const NONE: Self = Self(u32::MAX);
+    pub const NONE: Self = Self(u16::MAX);
+    /// How many backends can be counted for.
+    pub const COUNT: usize = u16::MAX as usize;
 }
 
 /// Flows per backend, for choices that prefer the idle.
 ///
-/// A counter outlives snapshots: its id is the same for as long as its backend is there.
+/// A counter outlives snapshots: its id is the same for as long as its backend is there. An id that
+/// is given away while flows of its last backend live begins with these.
 ///
-/// **Sharing**: any worker adds when it records a flow, and whoever frees the flow takes it off
-/// again. A count is a hint for choosing, so a reader may see it a moment late.
+/// **Sharing**: whoever records a flow adds it, and whoever removes the flow takes it off again. A
+/// count is a hint for choosing, so a reader may see it a moment late.
 #[derive(Debug, Default)]
 pub struct Loads {
     counters: Box<[AtomicU32]>,

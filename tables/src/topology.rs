@@ -19,6 +19,11 @@ pub struct RouterId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HopId(pub u32);
 
+impl HopId {
+    /// The greatest index that a binding has room for.
+    pub const MAX: Self = Self((1 << 20) - 1);
+}
+
 /// How a port hangs on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortRole {

@@ -17,7 +17,7 @@ use kswitch_tables::conntrack::{
     Timeouts, Transition, Verdict,
 };
 use kswitch_tables::{
-    Address, Binding, Conntrack, Endpoint, Flow, Generation, HopId, PortId, Protocol, Tick,
+    Address, Binding, Conntrack, Endpoint, Flow, Generation, HopId, LoadId, PortId, Protocol, Tick,
 };
 
 const CAPACITY: usize = 12;
@@ -121,6 +121,7 @@ fn binding(source: Endpoint, target: Endpoint, flags: BindingFlags) -> Binding {
         transport_delta: 2,
         hops: 3,
         hop: HopId(4),
+        load: LoadId::NONE,
         generation: Generation(5),
         flags,
     }

@@ -13,7 +13,7 @@ use kswitch_tables::conntrack::{
 };
 use kswitch_tables::slots::{Entry, Inserted, Refused, SlotTable};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Endpoint, Flow, Generation, HopId, PortId, Protocol, Tick,
+    Address, Binding, Conntrack, Endpoint, Flow, Generation, HopId, LoadId, PortId, Protocol, Tick,
 };
 
 const THREADS: u64 = 8;
@@ -48,6 +48,7 @@ fn binding(source: Endpoint, target: Endpoint, generation: u32) -> Binding {
         transport_delta: target.port,
         hops: 1,
         hop: HopId(generation),
+        load: LoadId::NONE,
         generation: Generation(generation),
         flags: BindingFlags::NAT,
     }

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod balancing;
 mod forwarding;
 mod fragments;
 mod icmp;

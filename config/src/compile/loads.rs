@@ -44,7 +44,8 @@ impl LoadIds {
                 id
             })
         });
-        LoadId(id)
+        // beyond the last counter nobody counts
+        u16::try_from(id).map_or(LoadId::NONE, LoadId)
     }
 
     /// Ends what [`LoadIds::reconsider`] started: backends that were not named again are gone.

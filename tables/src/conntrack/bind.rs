@@ -24,6 +24,8 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         };
         let indices = [first.index(), answers.index()];
         let records = Self::records(indices, [forward, backward]);
+        // before the connection can be found, and so be removed
+        self.loads.add(forward.load);
         let [forward, backward] = records.map(|record| L::value(&record));
         let life = life.to_bits();
         let entry = if self.slots.has_planted(Plant::OriginalFirst) {

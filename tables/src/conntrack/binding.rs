@@ -1,7 +1,7 @@
 //! What is remembered of one direction of a connection, and how it lies in a slot.
 
 use super::Direction;
-use crate::{Address, Endpoint, Flow, Generation, HopId, PortId, Protocol};
+use crate::{Address, Endpoint, Flow, Generation, HopId, LoadId, PortId, Protocol};
 
 /// Everything that forwarding a frame of one direction needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,12 @@ pub struct Binding {
     pub ip_delta: u16,
     /// What to add to the transport checksum for the change of addresses and ports.
     pub transport_delta: u16,
-    /// Routers crossed: how much to take off TTL or hop limit.
+    /// Routers crossed, at most 15: how much to take off TTL or hop limit.
     pub hops: u8,
     /// The last step to the target.
     pub hop: HopId,
+    /// What counts the connection for its backend; of the original direction.
+    pub load: LoadId,
     /// The snapshot this was judged under.
     pub generation: Generation,
     /// Yes or no.
@@ -196,18 +198,21 @@ fn pack(record: &Record) -> [u64; 3] {
         transport_delta,
         hops,
         hop,
+        load,
         generation,
         flags,
     } = binding;
+    debug_assert!(hops < 16 && hop.0 <= HopId::MAX.0);
     [
         u64::from(source.port) << 48
             | u64::from(target.port) << 32
             | u64::from(ip_delta) << 16
             | u64::from(transport_delta),
         u64::from(ingress.0) << 48
-            | u64::from(hops) << 40
-            | u64::from(flags.0) << 32
-            | u64::from(hop.0),
+            | u64::from(load.0) << 32
+            | u64::from(flags.0) << 24
+            | u64::from(hops & 15) << 20
+            | u64::from(hop.0 & HopId::MAX.0),
         u64::from(generation.0) << 32 | u64::from(peer),
     ]
 }
@@ -222,10 +227,11 @@ fn unpack(source: Address, target: Address, [first, second, third]: [u64; 3]) ->
             target: Endpoint::new(target, (first >> 32) as u16),
             ip_delta: (first >> 16) as u16,
             transport_delta: first as u16,
-            hops: (second >> 40) as u8,
-            hop: HopId(second as u32),
+            hops: (second >> 20) as u8 & 15,
+            hop: HopId(second as u32 & HopId::MAX.0),
+            load: LoadId((second >> 32) as u16),
             generation: Generation((third >> 32) as u32),
-            flags: BindingFlags((second >> 32) as u8),
+            flags: BindingFlags((second >> 24) as u8),
         },
         peer: third as u32,
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::slots::checking::check;
 use crate::slots::{Plant, SlotTable};
-use crate::{Address, Endpoint, Flow, Generation, HopId, PortId, Protocol, Tick};
+use crate::{Address, Endpoint, Flow, Generation, HopId, LoadId, PortId, Protocol, Tick};
 
 type Connections = Table<V4, 2, 4>;
 
@@ -24,7 +24,7 @@ fn home(flow: Flow) -> u64 {
 }
 
 fn table(plant: Option<Plant>) -> Arc<Connections> {
-    Arc::new(Table::on(SlotTable::with_plant(4, plant)))
+    Arc::new(Table::on(SlotTable::with_plant(4, plant), Arc::default()))
 }
 
 fn there() -> Flow {
@@ -45,6 +45,7 @@ fn bind(table: &Connections, flow: Flow) -> Result<Bound, BindError> {
         transport_delta: 0,
         hops: 0,
         hop: HopId(1),
+        load: LoadId::NONE,
         generation: Generation(1),
         flags: BindingFlags::default(),
     };

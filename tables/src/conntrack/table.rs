@@ -1,27 +1,29 @@
 //! The connections of one address family.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::binding::{Layout, Record};
 use super::{Binding, BindingFlags, Connection, Direction, FlowRef, Found, Life, Occupancy};
-use crate::Flow;
 use crate::slots::{Entry, Plant, SlotTable};
+use crate::{Flow, Loads};
 
 /// Connections of one family: `L` says how they lie in slots.
 #[derive(Debug)]
 pub(super) struct Table<L, const KEY: usize, const VALUE: usize> {
     pub(super) slots: SlotTable<KEY, VALUE>,
+    pub(super) loads: Arc<Loads>,
     layout: PhantomData<L>,
 }
 
 impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, VALUE> {
     /// A table for so many connections.
-    pub(super) fn new(capacity: usize) -> Self {
-        Self::on(SlotTable::new(capacity.saturating_mul(2)))
+    pub(super) fn new(capacity: usize, loads: &Arc<Loads>) -> Self {
+        Self::on(SlotTable::new(capacity.saturating_mul(2)), Arc::clone(loads))
     }
 
-    pub(super) fn on(slots: SlotTable<KEY, VALUE>) -> Self {
-        Self { slots, layout: PhantomData }
+    pub(super) fn on(slots: SlotTable<KEY, VALUE>, loads: Arc<Loads>) -> Self {
+        Self { slots, loads, layout: PhantomData }
     }
 
     pub(super) fn occupancy(&self) -> Occupancy {
@@ -69,7 +71,9 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
             Direction::Original => binding.flags.without(BindingFlags::REPLY),
             Direction::Reply => binding.flags.and(BindingFlags::REPLY),
         };
-        let record = Record { binding: Binding { flags, ..binding }, peer: found.handle.peer };
+        // who counts it is told when it ends, so that stays
+        let binding = Binding { flags, load: found.binding.load, ..binding };
+        let record = Record { binding, peer: found.handle.peer };
         self.slots.replace(found.handle.at, &L::value(&record)).is_ok()
     }
 
@@ -112,6 +116,7 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         if self.slots.remove(owner.handle.at, owner.handle.life).is_err() {
             return false;
         }
+        self.loads.remove(owner.binding.load);
         if self.slots.has_planted(Plant::LatePeer) {
             reply = self.peer(owner);
         }

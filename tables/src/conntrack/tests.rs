@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Address, Endpoint, Generation, HopId, PortId};
+use crate::{Address, Endpoint, Generation, HopId, LoadId, PortId};
 
 pub(super) const NOW: Tick = Tick(1_000);
 
@@ -24,6 +24,7 @@ fn binding(source: Endpoint, target: Endpoint) -> Binding {
         transport_delta: 0xfedc,
         hops: 2,
         hop: HopId(77),
+        load: LoadId::NONE,
         generation: Generation(5),
         flags: BindingFlags::NAT,
     }
@@ -189,6 +190,33 @@ fn a_binding_is_rewritten_once_per_reading() {
     assert_eq!(conntrack.follow(&reply, Signal::Frame, Tick(1_001)), Verdict::Accept);
     assert!(conntrack.remove(&again));
     assert_eq!(find(&conntrack, &rewritten.reversed()), None);
+}
+
+#[test]
+fn a_connection_is_counted_for_its_backend_while_it_lives() {
+    let conntrack = Conntrack::new(8, 8, 1);
+    let (original, rewritten) = translated(4_000);
+    let forward = Binding { load: LoadId(5), ..binding(rewritten.source, rewritten.target) };
+    let backward = binding(original.target, original.source);
+    let bind = || {
+        let state = State::SynSent;
+        conntrack.bind(&original, forward, &rewritten.reversed(), backward, NOW, state).unwrap()
+    };
+    let load = || conntrack.loads().get(LoadId(5));
+    bind();
+    assert!(matches!(bind(), Bound::Existing(_)));
+    assert_eq!(load(), 1, "it is one connection, however often it begins");
+    // whoever judges it anew need not know who counts it
+    let found = find(&conntrack, &original).unwrap();
+    assert!(conntrack.rebind(&found, Binding { load: LoadId::NONE, ..found.binding }));
+    assert!(conntrack.remove(&find(&conntrack, &rewritten.reversed()).unwrap()));
+    assert_eq!(load(), 0, "removed by its answers");
+    bind();
+    conntrack.remove_where(|_| true, |_| {});
+    assert_eq!(load(), 0, "removed on request");
+    bind();
+    assert_eq!(expire(&conntrack, Tick(NOW.0 + Tick::from_secs(1_000_000).0)).len(), 1);
+    assert_eq!(load(), 0, "removed for its silence");
 }
 
 #[test]
