@@ -12,6 +12,7 @@
 )]
 
 mod lab;
+mod labs;
 mod nodes;
 mod programs;
 mod scale;
@@ -27,7 +28,8 @@ fn main() {
     let arguments = Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();
     let tests =
-        [traffic::TESTS, nodes::TESTS, programs::TESTS, upkeep::TESTS, scale::TESTS].concat();
+        [traffic::TESTS, nodes::TESTS, programs::TESTS, labs::TESTS, upkeep::TESTS, scale::TESTS]
+            .concat();
     let trials = tests.into_iter().map(|(name, wanted, test): Test| {
         let missing = wanted.iter().find(|program| !lab::has_program(program));
         let name = match (is_root, missing) {
