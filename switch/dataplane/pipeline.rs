@@ -369,7 +369,12 @@ impl Pipeline {
             self.counters.errors_withheld.add(1);
             return;
         }
-        let source = speaker(snapshot, port, refusal.router, packet.flow.target.address);
+        let asked = packet.flow.target.address;
+        let source = match refusal.reason {
+            // it was spoken to, and answers as itself
+            DropReason::RouterPort => asked,
+            _ => speaker(snapshot, port, refusal.router, asked),
+        };
         let mut envelope = Envelope {
             source_mac: port.router_mac,
             target_mac: sender_mac,

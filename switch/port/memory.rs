@@ -2,23 +2,40 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Sent;
+use super::tap::asks_for_work;
 
 /// Frames waiting in one direction. Locked, since nothing in memory needs to be fast.
 #[derive(Debug)]
 struct Wire {
     frames: Mutex<VecDeque<Vec<u8>>>,
     capacity: usize,
+    is_cut: AtomicBool,
+    /// Whether it takes frames that leave checksums and segmentation to the receiver.
+    takes_offloads: AtomicBool,
 }
 
 impl Wire {
     fn new(capacity: usize) -> Arc<Self> {
-        Arc::new(Self { frames: Mutex::new(VecDeque::new()), capacity })
+        Arc::new(Self {
+            frames: Mutex::new(VecDeque::new()),
+            capacity,
+            is_cut: AtomicBool::new(false),
+            takes_offloads: AtomicBool::new(true),
+        })
     }
 
     fn push(&self, frame: &[u8]) -> Sent {
+        // Relaxed: tests switch between frames, in the same thread
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Sent::Gone;
+        }
+        if !self.takes_offloads.load(Ordering::Relaxed) && asks_for_work(frame) {
+            return Sent::Unfinished;
+        }
         let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         if frames.len() >= self.capacity {
             return Sent::Busy;
@@ -71,6 +88,16 @@ impl Peer {
     /// Sends a frame, header first, to the switch.
     pub fn send(&self, frame: &[u8]) -> Sent {
         self.to_switch.push(frame)
+    }
+
+    /// Goes away, as a device does that is removed: what the switch sends finds nobody.
+    pub fn cut(&self) {
+        self.from_switch.is_cut.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes whole frames only from now on, as a device without offloads.
+    pub fn refuse_offloads(&self) {
+        self.from_switch.takes_offloads.store(false, Ordering::Relaxed);
     }
 
     /// The next frame, header first, that the switch sent.

@@ -35,6 +35,7 @@ use binding::{V4, V6};
 pub(crate) use binding::{halves, joined};
 use table::Table;
 
+pub use bind::Held;
 pub use binding::{Binding, BindingFlags};
 pub use expire::{Cause, Cursor, Death, HALF_OPEN_GRACE};
 pub use state::{Life, State};

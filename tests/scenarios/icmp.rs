@@ -30,6 +30,30 @@ fn gateways_answer_echoes_of_both_families() {
 }
 
 #[test]
+fn the_edge_answers_at_its_address_outside() {
+    let mut world = world(SHOP);
+    for (is_v4, edge) in [(true, at("198.51.100.1", 0)), (false, at("2001:db8:99::1", 0))] {
+        for (kind, ttl) in [(internet(), 64), (pod("client"), 63)] {
+            let source = Endpoint::new(address(&world, &kind, is_v4), 5);
+            assert_eq!(
+                moved(&mut world, &kind, &Craft::ping(source, edge, 1)),
+                each(&["answered"])
+            );
+            let got = one(&mut world, &kind);
+            assert_eq!(got.icmp(), Some(if is_v4 { (0, 0) } else { (129, 0) }));
+            assert!(got.packet.ttl >= ttl, "{got:?}");
+            // nobody listens there: traceroute's last hop
+            let edge = Endpoint::new(edge.address, 33_434);
+            let packet = Craft::udp(source, edge, b"");
+            assert_eq!(moved(&mut world, &kind, &packet), each(&["router_port"]));
+            let got = one(&mut world, &kind);
+            assert_eq!(got.icmp(), Some(if is_v4 { (3, 3) } else { (1, 4) }));
+            assert_eq!(got.packet.flow.source.address, edge.address);
+        }
+    }
+}
+
+#[test]
 fn each_router_says_when_the_ttl_ends_there() {
     let mut world = world(SHOP);
     for is_v4 in [true, false] {

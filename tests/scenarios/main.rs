@@ -9,6 +9,7 @@
 )]
 
 mod balancing;
+mod drops;
 mod forwarding;
 mod fragments;
 mod icmp;

@@ -139,9 +139,11 @@ impl<'c> Builder<'c> {
                 }
             }
         }
+        // the addresses between routers first: under these it speaks to the inside
+        let between = addresses.filter(|ip| !taken(ip)).map(Address::from);
         let edge = Router {
             role: RouterRole::Edge,
-            addresses: addresses.filter(|ip| !taken(ip)).map(Address::from).collect(),
+            addresses: between.chain(gateways.iter().map(|gateway| gateway.address)).collect(),
             frontend_addresses: Vec::new(),
             link_gateways: Vec::new(),
             table: routes::EDGE,
