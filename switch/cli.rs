@@ -16,6 +16,7 @@ mod output;
 mod reload;
 mod table;
 mod test;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,7 @@ enum Command {
     Delete(delete::Arguments),
     Reload(reload::Arguments),
     Test(test::Arguments),
+    Trace(trace::Arguments),
 }
 
 /// Does what the process's arguments ask for.
@@ -112,6 +114,7 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Delete(arguments) => delete::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Trace(arguments) => trace::run(lab, &arguments),
     }
 }
 

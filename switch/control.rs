@@ -17,6 +17,7 @@ pub mod running;
 pub mod socket;
 pub mod sweep;
 pub mod switch;
+mod trace;
 mod views;
 
 use std::time::Duration;

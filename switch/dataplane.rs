@@ -13,6 +13,7 @@ pub mod bridge;
 pub mod checksum;
 pub mod counters;
 pub mod cut;
+pub mod decision;
 pub mod drops;
 pub mod fragment;
 pub mod frame;

@@ -12,3 +12,4 @@ pub mod dataplane;
 pub mod lab;
 pub mod port;
 pub mod sim;
+pub mod trace;

@@ -7,6 +7,7 @@ pub mod craft;
 pub mod fragment;
 pub mod host;
 pub mod icmp;
+pub mod link;
 pub mod read;
 pub mod sctp;
 mod world;

@@ -2,6 +2,7 @@
 
 mod change;
 mod files;
+mod place;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -9,6 +9,7 @@ use super::metrics::{self, ConntrackReading, PortReading, Reading, WorkerReading
 use super::request::{ConntrackStats, Failure, HostName, Manifest, Place, Request, Response};
 use super::running::{self, Running};
 use super::socket::{Answer, Control};
+use super::trace::Moment;
 use super::views;
 use crate::dataplane::DropReason;
 
@@ -72,6 +73,15 @@ impl Office {
             Response::Failed { message, .. } => tracing::error!("not reloaded: {message}"),
             _ => tracing::info!("reloaded"),
         }
+    }
+
+    /// Looks at the lab of this moment, while others may change it.
+    fn look(&self, look: impl FnOnce(&Moment) -> Response) -> Response {
+        let moment = {
+            let desk = self.desk();
+            desk.running.as_ref().and_then(|running| Moment::of(running, &desk.draft))
+        };
+        moment.as_ref().map_or_else(closing, look)
     }
 
     fn reload(&self) -> Response {
@@ -154,6 +164,10 @@ impl Control for Office {
             Request::Delete { manifests } => {
                 return self.apply(&manifests, Direction::Delete).into();
             }
+            Request::Trace { query } => return self.look(|moment| moment.trace(&query)).into(),
+            Request::TraceDiff { path } => {
+                return self.look(|moment| moment.changes(&path)).into();
+            }
             _ => {}
         }
         let desk = self.desk();
@@ -179,7 +193,11 @@ impl Control for Office {
                 let events = views::events(running);
                 Response::ConntrackStats(ConntrackStats { entries, capacity, events }).into()
             }
-            Request::Reload | Request::Apply { .. } | Request::Delete { .. } => closing().into(),
+            Request::Reload
+            | Request::Apply { .. }
+            | Request::Delete { .. }
+            | Request::Trace { .. }
+            | Request::TraceDiff { .. } => closing().into(),
         }
     }
 }

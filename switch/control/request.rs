@@ -3,12 +3,15 @@
 mod record;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use record::{ConntrackStats, FdbRecord, FlowRecord, PortRecord, RouteRecord, Traffic};
+
+use crate::trace::Query;
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,17 @@ pub enum Request {
     ConntrackFlush,
     /// How full conntrack is. Answered by [`Response::ConntrackStats`].
     ConntrackStats,
+    /// What would become of a packet. Answered by [`Response::Objects`].
+    Trace {
+        /// Which packet.
+        query: Query,
+    },
+    /// Which packets would fare differently under another lab file. Answered by
+    /// [`Response::Objects`].
+    TraceDiff {
+        /// The file's absolute path.
+        path: PathBuf,
+    },
     /// Reads the lab's files again. Answered by [`Response::Done`].
     Reload,
     /// Creates or replaces objects. Answered by [`Response::Done`].

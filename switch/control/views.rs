@@ -193,7 +193,8 @@ pub(super) fn events(running: &Running) -> BTreeMap<String, u64> {
     ])
 }
 
-fn now(running: &Running) -> Tick {
+/// The moment it is in the lab.
+pub(super) fn now(running: &Running) -> Tick {
     tick(running.switch.start, std::time::Instant::now())
 }
 

@@ -6,6 +6,7 @@ use kswitch_tables::{
     RouterRole, Snapshot,
 };
 
+use super::decision::{Crossed, Decision};
 use super::masquerade::candidates;
 use super::pipeline::{At, Pipeline, Refusal};
 use super::rewrite::deltas;
@@ -62,7 +63,9 @@ impl Pipeline {
                 }
             }
         } else {
-            self.bridged(at, target_mac)?
+            let way = self.bridged(at, target_mac)?;
+            self.note(|| Decision::Bridged { port: way.egress.port });
+            way
         };
         if way.translation.is_some() && state == State::Established {
             return Err(DropReason::MidStream.into());
@@ -71,6 +74,7 @@ impl Pipeline {
         self.permit(snapshot, port, &packet.flow, target, &way)?;
         let binding = self.bind(at, &packet.flow, &way, state)?;
         self.counters.admitted.add(1);
+        self.note(|| Decision::Bound { binding, masquerade: way.masquerade });
         Ok(Admitted::Bound(binding))
     }
 
@@ -114,6 +118,9 @@ impl Pipeline {
             }
             (None, None) => return Err(DropReason::NoRoute.into()),
         };
+        let crossed = walk.crossed();
+        let target = translation.map_or(flow.target, |chosen| chosen.backend).address;
+        self.note(|| Decision::Way { target, crossed: Crossed::new(crossed), egress });
         expire(&walk, packet)?;
         if masquerade.is_none() {
             masquerade = outward_source(snapshot, &walk, flow, translation.map(|t| t.backend));

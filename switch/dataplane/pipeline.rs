@@ -21,6 +21,7 @@ use kswitch_tables::{
 
 use super::admit::{self, Admitted};
 use super::cut::{self, Cutter};
+use super::decision::{Decision, Trail};
 use super::fragment::Fragments;
 use super::icmp::{self, Envelope, Error, Message};
 use super::rewrite;
@@ -97,6 +98,8 @@ pub struct Pipeline {
     pub shared: Arc<Shared>,
     /// What this worker counts.
     pub counters: Arc<Counters>,
+    /// Keeps what was decided about first packets, where somebody asks why; a worker has none.
+    pub trail: Option<Box<Trail>>,
     pub(super) random: Random,
     pub(super) message: Message,
     pub(super) fragments: Fragments,
@@ -155,6 +158,7 @@ impl Pipeline {
         Self {
             shared,
             counters,
+            trail: None,
             random: Random(seed | 1),
             message: Message::default(),
             fragments: Fragments::default(),
@@ -197,11 +201,20 @@ impl Pipeline {
             }
             Err(refusal) => {
                 self.counters.count_drop(ingress, refusal.reason);
+                self.note(|| Decision::Refused(refusal));
                 if let Ok(Parsed::Ip(packet)) = parsed {
                     self.speak(at, frame, &packet, refusal, out);
                 }
                 Verdict::Dropped(refusal.reason)
             }
+        }
+    }
+
+    /// Keeps a decision, if they are kept.
+    #[inline]
+    pub(super) fn note(&mut self, decision: impl FnOnce() -> Decision) {
+        if let Some(trail) = &mut self.trail {
+            trail.decisions.push(decision());
         }
     }
 

@@ -8,6 +8,7 @@ use kswitch_tables::policy::{Contact, Denied, Direction, Established, Party, Pla
 use kswitch_tables::{Address, Endpoint, Flow, Policies, Port, PortRole, Snapshot};
 
 use super::admit::Way;
+use super::decision::Decision;
 use super::{DropReason, Pipeline};
 
 impl From<Denied> for DropReason {
@@ -26,7 +27,7 @@ impl Pipeline {
     /// # Errors
     /// [`DropReason::PolicyEgress`], [`DropReason::PolicyIngress`].
     pub(super) fn permit(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         port: &Port,
         flow: &Flow,
@@ -41,7 +42,7 @@ impl Pipeline {
     /// # Errors
     /// [`DropReason::PolicyEgress`].
     pub(super) fn permit_to_router(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         port: &Port,
         flow: &Flow,
@@ -62,7 +63,7 @@ impl Pipeline {
     /// # Errors
     /// [`DropReason::PolicyEgress`], [`DropReason::PolicyIngress`].
     pub(super) fn permit_known(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         port: &Port,
         flow: &Flow,
@@ -75,8 +76,10 @@ impl Pipeline {
         }
     }
 
-    fn ask(&self, policies: &Policies, contact: &Contact) -> Result<(), DropReason> {
-        let allowed = policies.check(contact)?;
+    fn ask(&mut self, policies: &Policies, contact: &Contact) -> Result<(), DropReason> {
+        let verdict = policies.check(contact);
+        self.note(|| Decision::Policy { contact: *contact, verdict });
+        let allowed = verdict?;
         if allowed.audited.is_some() {
             self.counters.audited.add(1);
         }

@@ -25,7 +25,7 @@ impl Pipeline {
     /// Judges a known flow by the tables of now: the binding of the packet's direction, or `None`
     /// where the packet must begin the flow anew.
     pub(super) fn readmit(
-        &self,
+        &mut self,
         at: At<'_>,
         packet: &Packet,
         found: &Found,
@@ -53,7 +53,7 @@ impl Pipeline {
     /// # Errors
     /// Why the flow may not go on.
     pub(super) fn rejudge(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         flow: &Flow,
         found: &Found,
@@ -92,7 +92,7 @@ impl Pipeline {
 
     /// Whether the flow's translation still holds and the flow is still allowed, and its way now.
     fn judge_known(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         original: &Flow,
         found: &Found,

@@ -5,6 +5,7 @@ use kswitch_tables::{
     RouterId, Snapshot, Tick,
 };
 
+use super::decision::Decision;
 use super::pipeline::At;
 use super::{DropReason, Pipeline};
 
@@ -76,10 +77,12 @@ impl Pipeline {
     ) -> Result<Translation, DropReason> {
         let At { snapshot, now, port, .. } = at;
         let frontend = snapshot.frontends.get(id).ok_or(DropReason::NoEndpoints)?;
+        self.note(|| Decision::Frontend { router, frontend: id });
         let source = flow.source.address;
         if let Some(ranges) = frontend.source_ranges {
-            let admitted = snapshot.source_ranges(ranges).is_some_and(|r| r.admits(source));
-            if !admitted {
+            let is_admitted = snapshot.source_ranges(ranges).is_some_and(|r| r.admits(source));
+            self.note(|| Decision::SourceRanges { frontend: id, is_admitted });
+            if !is_admitted {
                 return Err(DropReason::SourceRange);
             }
         }
@@ -98,6 +101,8 @@ impl Pipeline {
             let timeout = Tick::from_secs(affinity.timeout_seconds).0;
             self.shared.affinity.find(source, affinity.group, now, timeout)
         });
+        let choice = self.trail.as_ref().and_then(|trail| trail.choice);
+        let remembered = choice.or(remembered);
         let remembered = remembered.and_then(|backend| snapshot.backends.member(set, backend));
         let Backend { endpoint: backend, load } = if let Some(backend) = remembered {
             backend
@@ -107,6 +112,8 @@ impl Pipeline {
             let chosen = snapshot.backends.choose(set, flow, random, loads);
             chosen.ok_or(DropReason::NoEndpoints)?
         };
+        let is_remembered = remembered.is_some();
+        self.note(|| Decision::Chosen { frontend: id, set, backend, is_remembered });
         if let Some(affinity) = frontend.affinity {
             // a full table forgets: the next flow is balanced like a first one
             self.shared.affinity.remember(source, affinity.group, backend, now);

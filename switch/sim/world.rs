@@ -6,9 +6,10 @@ use std::sync::Arc;
 use kswitch_config::{
     Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind,
 };
-use kswitch_tables::{Address, Generation, MacAddress, PortId, PortRole, Snapshot, Tick};
+use kswitch_tables::{Address, Generation, MacAddress, PortId, Snapshot, Tick};
 
 use super::craft::Craft;
+use super::link;
 use super::read::Received;
 use crate::control::conntrack_timeouts;
 use crate::control::sweep::Sweep;
@@ -235,15 +236,7 @@ impl World {
 
     /// The Ethernet address to which the machine on `port` sends what is for `target`.
     pub fn next_mac(&self, port: &PlannedPort, target: Address) -> Option<MacAddress> {
-        let topology = &self.snapshot.topology;
-        let own = topology.port(port.id)?;
-        let on_link = port.addresses.iter().any(|net| net.contains(&target.to_ip()));
-        let neighbour = topology.hosts.get(&target).and_then(|host| topology.port(host.port));
-        let is_neighbour = on_link
-            && matches!(own.role, PortRole::Bridged(_))
-            && neighbour.is_some_and(|neighbour| neighbour.role == own.role);
-        let neighbour = neighbour.filter(|_| is_neighbour);
-        Some(neighbour.map_or(own.router_mac, |neighbour| neighbour.mac))
+        link::next_mac(&self.snapshot.topology, port, target)
     }
 
     /// The frames, virtio header first, that came to a machine since the last look.

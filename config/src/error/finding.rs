@@ -28,7 +28,7 @@ impl Origin {
     }
 
     /// How a field of the Kubernetes object is written here.
-    fn written(&self, field: &Field) -> Field {
+    pub(crate) fn written(&self, field: &Field) -> Field {
         if self.short { crate::lab::short_field(field) } else { field.clone() }
     }
 

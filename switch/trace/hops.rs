@@ -1,0 +1,556 @@
+//! The decisions about a packet, in the words of the cluster and with the lines they follow from.
+
+use kswitch_config::{
+    FrontendName, Kind, Place, PlannedPort, PolicyObject, PortKind, explain, rule_name,
+};
+use kswitch_tables::conntrack::BindingFlags;
+use kswitch_tables::policy::{Allowed, Contact, Denied, Direction, Grant, RuleId};
+use kswitch_tables::{
+    BackendSetId, Binding, Endpoint, Flow, FrontendId, Gateway, PortRole, Protocol, Route, Router,
+    RouterId,
+};
+
+use super::Tables;
+use super::probe::Tried;
+use super::report::{Hop, Reply};
+use super::verdict::Fate;
+use crate::dataplane::DropReason;
+use crate::dataplane::decision::Decision;
+use crate::sim::craft::Craft;
+
+/// Backends that are named one by one at most.
+const NAMED_BACKENDS: usize = 8;
+
+/// The way of a first packet.
+pub(super) fn forth(
+    tables: &Tables<'_>,
+    from: &PlannedPort,
+    flow: &Flow,
+    tried: &Tried,
+    fate: &Fate,
+) -> Vec<Hop> {
+    let mut teller = Teller { tables, flow, hops: Vec::new() };
+    teller.port(from, fate);
+    for decision in &tried.decisions {
+        teller.decision(decision);
+    }
+    teller.end(from, tried, fate);
+    teller.hops
+}
+
+/// The way of an answer: conntrack knows it.
+pub(super) fn back(
+    tables: &Tables<'_>,
+    (end, client): (&PlannedPort, &PlannedPort),
+    (packet, protocol): (&Craft, Protocol),
+    tried: &Tried,
+    fate: &Fate,
+) -> Reply {
+    let mut reply = Reply {
+        source: packet.source.to_string(),
+        target: packet.target.to_string(),
+        verdict: fate.verdict().into(),
+        reason: fate.reason().map(|reason| reason.key().into()),
+        ..Reply::default()
+    };
+    let mut hop = Hop {
+        at: end.kind.to_string(),
+        table: "conntrack".into(),
+        decision: "belongs to the flow: neither services nor policies are asked".into(),
+        ..Hop::default()
+    };
+    if let Fate::Arrives { received, .. } = fate {
+        let (source, target) = received.ends();
+        reply.rewritten_source = Some(source.to_string());
+        reply.rewritten_target = Some(target.to_string());
+        hop.rewrite = rewrite((packet.source, packet.target), (source, target));
+    }
+    reply.hops.push(hop);
+    let flow = Flow { protocol, source: packet.source, target: packet.target };
+    let mut teller = Teller { tables, flow: &flow, hops: Vec::new() };
+    // whatever was decided anew about it
+    for decision in &tried.decisions {
+        teller.decision(decision);
+    }
+    teller.end(end, tried, fate);
+    reply.hops.append(&mut teller.hops);
+    debug_assert!(
+        !matches!(fate, Fate::Arrives { port, .. } if *port != client.id),
+        "an answer goes to who asked"
+    );
+    reply
+}
+
+struct Teller<'a, 't> {
+    tables: &'a Tables<'t>,
+    flow: &'a Flow,
+    hops: Vec<Hop>,
+}
+
+impl Teller<'_, '_> {
+    fn push(&mut self, hop: Hop, place: Option<Place>) {
+        let line = place.as_ref().map(|place| place.line_and_column().0);
+        let file = place.map(|place| place.source.name().to_owned());
+        self.hops.push(Hop { file, line, ..hop });
+    }
+
+    fn router(&self, id: RouterId) -> String {
+        self.tables.names.router(id).unwrap_or("a router").to_owned()
+    }
+
+    /// Where the sender is: its port, and what may come in there.
+    fn port(&mut self, from: &PlannedPort, fate: &Fate) {
+        let is_refused = matches!(
+            fate.reason(),
+            Some(
+                DropReason::SpoofedAddress
+                    | DropReason::MartianSource
+                    | DropReason::MartianTarget
+                    | DropReason::NotForRouter
+            )
+        );
+        if is_refused {
+            return;
+        }
+        let (object, place) = self.machine(&from.kind);
+        let hop = Hop {
+            at: from.kind.to_string(),
+            table: "port".into(),
+            object: Some(object),
+            decision: "the sender's own address".into(),
+            ..Hop::default()
+        };
+        self.push(hop, place);
+    }
+
+    /// What a machine is called as an object, and where it is written.
+    fn machine(&self, kind: &PortKind) -> (String, Option<Place>) {
+        let Tables { cluster, draft, .. } = self.tables;
+        match kind {
+            PortKind::Node { name } => {
+                (format!("Node {name}"), draft.place(Kind::Node, "", name, "metadata.name"))
+            }
+            PortKind::External { name } => {
+                (format!("external {name}"), draft.place_of_external(name))
+            }
+            PortKind::Pod { namespace, name } => {
+                let pod = cluster.pod(namespace, name);
+                let place = pod.and_then(|pod| draft.place_of_pod(pod));
+                (format!("Pod {namespace}/{name}"), place)
+            }
+        }
+    }
+
+    fn decision(&mut self, decision: &Decision) {
+        match decision {
+            Decision::Frontend { router, frontend } => self.frontend(*router, *frontend),
+            Decision::SourceRanges { frontend, is_admitted } => {
+                self.source_ranges(*frontend, *is_admitted);
+            }
+            Decision::Chosen { frontend, set, backend, is_remembered } => {
+                self.chosen(*frontend, (*set, *backend), *is_remembered);
+            }
+            Decision::Way { target, crossed, egress } => {
+                for router in crossed.routers() {
+                    self.route(*router, *target);
+                }
+                if egress.is_host && crossed.routers().last() != Some(&egress.router) {
+                    self.route(egress.router, *target);
+                }
+            }
+            Decision::Bridged { port } => {
+                let name = self.tables.names.port(*port).map(ToString::to_string);
+                let name = name.unwrap_or_default();
+                let hop = Hop {
+                    at: self.bridge_of(*port),
+                    table: "bridge".into(),
+                    decision: format!("the Ethernet address is that of {name}, on the same bridge"),
+                    ..Hop::default()
+                };
+                self.push(hop, None);
+            }
+            Decision::Policy { contact, verdict } => self.policy(contact, verdict),
+            Decision::Bound { binding, .. } => self.bound(binding),
+            // the fate tells
+            Decision::Refused(_) => {}
+        }
+    }
+
+    fn bridge_of(&self, port: kswitch_tables::PortId) -> String {
+        let port = self.tables.snapshot.topology.port(port);
+        port.map(|port| self.router(port.router)).unwrap_or_default()
+    }
+
+    fn frontend_name(&self, id: FrontendId) -> Option<FrontendName> {
+        self.tables.names.frontend(self.tables.snapshot.frontends.get(id)?.label)
+    }
+
+    /// What a frontend is called as an object, and where one of its fields is written.
+    fn object_of(&self, id: FrontendId, field: Option<&str>) -> (Option<String>, Option<Place>) {
+        let draft = self.tables.draft;
+        match self.frontend_name(id) {
+            Some(FrontendName::Service { service, port }) => {
+                let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+                let name = service.metadata.name.as_deref().unwrap_or_default();
+                let of_port = format!("spec.ports[{port}]");
+                let field = field.unwrap_or(&of_port);
+                let place = draft.place(Kind::Service, namespace, name, field);
+                (Some(format!("Service {namespace}/{name}")), place)
+            }
+            Some(FrontendName::HostPort { pod, .. }) => {
+                let object = format!("Pod {}/{}", pod.namespace, pod.name);
+                (Some(object), draft.place_of_pod(&pod))
+            }
+            None => (None, None),
+        }
+    }
+
+    fn frontend(&mut self, router: RouterId, id: FrontendId) {
+        let (object, place) = self.object_of(id, None);
+        let target = self.flow.target;
+        let (rule, decision) = match self.frontend_name(id) {
+            Some(FrontendName::Service { service, port }) => {
+                let spec = service.spec.as_ref();
+                let port = spec.and_then(|spec| spec.ports.as_ref()?.get(port));
+                let number = port.map_or(0, |port| port.port);
+                let of_cluster = super::name::cluster_addresses(&service)
+                    .any(|address| address == target.address.to_ip());
+                let of_outside = super::name::outer_addresses(&service)
+                    .any(|address| address == target.address.to_ip());
+                let what = match (of_cluster, of_outside) {
+                    (true, _) => "a cluster IP",
+                    (_, true) => "an address for the outside",
+                    _ => "a node port",
+                };
+                let name = port.and_then(|port| port.name.as_deref()).unwrap_or_default();
+                let to = port.and_then(super::name::target_port);
+                let to = to.map(|to| format!(", target port {to}")).unwrap_or_default();
+                let rule = format!("port {name} {number}/{}{to}", self.flow.protocol);
+                (rule.replace("  ", " "), format!("{target} is {what} of it"))
+            }
+            Some(FrontendName::HostPort { port, protocol, .. }) => {
+                (format!("hostPort {port}/{protocol}"), format!("{target} is a host port of it"))
+            }
+            None => (String::new(), "served".into()),
+        };
+        let at = self.router(router);
+        let rule = Some(rule).filter(|rule| !rule.is_empty());
+        self.push(
+            Hop { at, table: "frontends".into(), object, rule, decision, ..Hop::default() },
+            place,
+        );
+    }
+
+    fn source_ranges(&mut self, id: FrontendId, is_admitted: bool) {
+        let (object, place) = self.object_of(id, Some("spec.loadBalancerSourceRanges"));
+        let source = self.flow.source.address;
+        let said = if is_admitted { "within" } else { "outside" };
+        let hop = Hop {
+            at: self.last_place(),
+            table: "source-ranges".into(),
+            object,
+            rule: Some("loadBalancerSourceRanges".into()),
+            decision: format!("{source} is {said} the source ranges"),
+            ..Hop::default()
+        };
+        self.push(hop, place);
+    }
+
+    fn last_place(&self) -> String {
+        self.hops.last().map(|hop| hop.at.clone()).unwrap_or_default()
+    }
+
+    fn chosen(
+        &mut self,
+        id: FrontendId,
+        (set, backend): (BackendSetId, Endpoint),
+        is_remembered: bool,
+    ) {
+        use kswitch_tables::Method;
+        let (object, place) = self.object_of(id, Some("spec.selector"));
+        let backends = self.tables.snapshot.backends.get(set);
+        let members = backends.map(|set| set.members()).unwrap_or_default();
+        let how = match backends.map(|set| set.method()) {
+            _ if is_remembered => "the client was sent there before",
+            _ if members.len() == 1 => "the only one",
+            Some(Method::Random) | None => "by chance",
+            Some(Method::Maglev { .. }) => "by the flow's hash",
+            Some(Method::LeastConnections) => "the least loaded",
+        };
+        let name = |backend: Endpoint| match self.tables.machine(backend.address) {
+            Some(name) => format!("{name} {backend}"),
+            None => backend.to_string(),
+        };
+        let all: Vec<_> =
+            members.iter().take(NAMED_BACKENDS).map(|backend| name(backend.endpoint)).collect();
+        let more = match members.len().checked_sub(NAMED_BACKENDS) {
+            Some(more @ 1..) => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        let among = match members.len() {
+            0 | 1 => String::new(),
+            count => format!(", among {count}: {}{more}", all.join(", ")),
+        };
+        let hop = Hop {
+            at: self.last_place(),
+            table: "backends".into(),
+            object,
+            rule: None,
+            decision: format!("{}, {how}{among}", name(backend)),
+            rewrite: Some(format!("target {} -> {backend}", self.flow.target)),
+            ..Hop::default()
+        };
+        self.push(hop, place);
+    }
+
+    fn route(&mut self, id: RouterId, target: kswitch_tables::Address) {
+        let topology = &self.tables.snapshot.topology;
+        let Some(router) = topology.router(id) else { return };
+        let here = topology.hosts.get(&target).filter(|host| host.router == id);
+        let found = topology.tables.get(router.table).and_then(|table| table.find_prefix(target));
+        let (rule, decision) = match (here, found) {
+            (Some(host), _) => {
+                let name = self.tables.names.port(host.port).map(ToString::to_string);
+                (None, format!("{target} is {} here", name.unwrap_or_default()))
+            }
+            (None, Some((prefix, Route::Router(next)))) if *next != id => {
+                (Some(prefix.to_string()), format!("via {}", self.router(*next)))
+            }
+            (None, Some((prefix, Route::Discard))) => (Some(prefix.to_string()), "nowhere".into()),
+            (None, Some((prefix, _))) => (Some(prefix.to_string()), "on a link of its own".into()),
+            (None, None) => (None, format!("no route to {target}")),
+        };
+        let at = self.router(id);
+        self.push(Hop { at, table: "routes".into(), rule, decision, ..Hop::default() }, None);
+    }
+
+    fn policy(&mut self, contact: &Contact, verdict: &Result<Allowed, Denied>) {
+        match verdict {
+            Ok(Allowed { egress, ingress, audited }) => {
+                self.granted(contact, Direction::Egress, *egress);
+                self.granted(contact, Direction::Ingress, *ingress);
+                if let Some(denied) = audited {
+                    self.denied(contact, denied, "would be refused (only watched): ");
+                }
+            }
+            Err(denied) => {
+                if denied.direction == Direction::Ingress {
+                    let policies = &self.tables.snapshot.policies;
+                    // the source was asked first, and had nothing against it
+                    let grant = policies.check(&Contact {
+                        target: kswitch_tables::policy::Party { identity: None, ..contact.target },
+                        ..*contact
+                    });
+                    if let Ok(allowed) = grant {
+                        self.granted(contact, Direction::Egress, allowed.egress);
+                    }
+                }
+                self.denied(contact, denied, "");
+            }
+        }
+    }
+
+    fn granted(&mut self, contact: &Contact, direction: Direction, grant: Grant) {
+        let (party, table) = match direction {
+            Direction::Egress => (&contact.source, "egress-policy"),
+            Direction::Ingress => (&contact.target, "ingress-policy"),
+        };
+        if party.identity.is_none() {
+            return;
+        }
+        let at = self.tables.machine(party.address);
+        let at = at.unwrap_or_else(|| party.address.to_string());
+        let (object, rule, decision, place) = match grant {
+            Grant::Rule(id) => {
+                let (object, rule, place) = self.rule(id);
+                (object, rule, "allowed".to_owned(), place)
+            }
+            Grant::Exempt => (None, None, "not asked about this".into(), None),
+            Grant::Fallback => (None, None, "allowed: no policy isolates it".into(), None),
+        };
+        self.push(Hop { at, table: table.into(), object, rule, decision, ..Hop::default() }, place);
+    }
+
+    fn denied(&mut self, contact: &Contact, denied: &Denied, prefix: &str) {
+        let (party, table) = match denied.direction {
+            Direction::Egress => (&contact.source, "egress-policy"),
+            Direction::Ingress => (&contact.target, "ingress-policy"),
+        };
+        let tables = self.tables;
+        let policies = &tables.snapshot.policies;
+        let explanation = explain(policies, tables.names.policies(), contact, denied);
+        let isolating = policies.isolating(denied.identity, denied.direction).first();
+        let (object, rule, place) = match (denied.rule, isolating) {
+            (Some(rule), _) => self.rule(rule),
+            (None, Some(policy)) => {
+                let object = tables.names.policies().get(*policy);
+                let place = object.and_then(|object| self.place_of_policy(object, "metadata.name"));
+                (object.map(called), None, place)
+            }
+            (None, None) => (None, None, None),
+        };
+        let at = tables.machine(party.address).unwrap_or_else(|| party.address.to_string());
+        let decision = format!("{prefix}{explanation}");
+        self.push(Hop { at, table: table.into(), object, rule, decision, ..Hop::default() }, place);
+    }
+
+    fn rule(&self, id: RuleId) -> (Option<String>, Option<String>, Option<Place>) {
+        let names = self.tables.names.policies();
+        let object = names.get(id.policy);
+        let way = match id.direction {
+            Direction::Egress => "egress",
+            Direction::Ingress => "ingress",
+        };
+        let rule = rule_name(names, id).map(|rule| {
+            let name = rule.name.filter(|name| !name.is_empty());
+            let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+            format!("{way} rule {}{name}", rule.number)
+        });
+        let field = format!("spec.{way}[{}]", id.index);
+        let place = object.and_then(|object| self.place_of_policy(object, &field));
+        (object.map(called), rule, place)
+    }
+
+    fn place_of_policy(&self, object: &PolicyObject, field: &str) -> Option<Place> {
+        let kind = match object {
+            PolicyObject::Network(_) => Kind::NetworkPolicy,
+            PolicyObject::Cluster(_) => Kind::ClusterNetworkPolicy,
+        };
+        let namespace = object.namespace().unwrap_or_default();
+        self.tables.draft.place(kind, namespace, object.name(), field)
+    }
+
+    fn bound(&mut self, binding: &Binding) {
+        let (source, flow) = (binding.source, self.flow);
+        if binding.flags.has(BindingFlags::MASQUERADED) {
+            let router = self.router_with(source);
+            let hop = Hop {
+                at: router.unwrap_or_else(|| source.address.to_string()),
+                table: "masquerade".into(),
+                decision: "the node's address stands in for the source's".into(),
+                rewrite: Some(format!("source {} -> {source}", flow.source)),
+                ..Hop::default()
+            };
+            self.push(hop, None);
+        }
+        let ends = (flow.source, flow.target);
+        let hop = Hop {
+            at: "conntrack".into(),
+            table: "conntrack".into(),
+            decision: "recorded in both directions".into(),
+            rewrite: rewrite(ends, (binding.source, binding.target)),
+            ..Hop::default()
+        };
+        self.push(hop, None);
+    }
+
+    fn router_with(&self, source: Endpoint) -> Option<String> {
+        let routers = &self.tables.snapshot.topology.routers;
+        let has = |router: &Router| {
+            let own = router.link_gateways.iter().map(|Gateway { address, .. }| address);
+            router.addresses.iter().chain(own).any(|address| *address == source.address)
+        };
+        let at = routers.iter().position(has)?;
+        Some(self.router(RouterId(u16::try_from(at).ok()?)))
+    }
+
+    /// The router that refused a packet; where none did, the last to see it.
+    fn place_of_refusal(&self, from: &PlannedPort, tried: &Tried) -> String {
+        let port = self.tables.snapshot.topology.port(from.id);
+        match (refusing(tried), port, self.hops.len()) {
+            (Some(router), ..) => self.router(router),
+            (None, Some(port), 0 | 1) => self.router(port.router),
+            _ => self.last_place(),
+        }
+    }
+
+    /// Where it ends.
+    fn end(&mut self, from: &PlannedPort, tried: &Tried, fate: &Fate) {
+        match fate {
+            Fate::Arrives { port, name, .. } => {
+                let kind = self.tables.names.port(*port);
+                let (object, place) = kind.map(|kind| self.machine(kind)).unzip();
+                let is_bridged = self
+                    .tables
+                    .snapshot
+                    .topology
+                    .port(*port)
+                    .is_some_and(|port| matches!(port.role, PortRole::Bridged(_)));
+                let decision = if is_bridged { "delivered by its bridge" } else { "delivered" };
+                let hop = Hop {
+                    at: name.clone(),
+                    table: "port".into(),
+                    object,
+                    decision: decision.into(),
+                    ..Hop::default()
+                };
+                self.push(hop, place.flatten());
+            }
+            Fate::Refused { reason, is_told, explanation } => {
+                if explanation.is_some() {
+                    return; // the policy has told
+                }
+                let said = if *is_told { "refused aloud: " } else { "" };
+                let hop = Hop {
+                    at: self.place_of_refusal(from, tried),
+                    table: table_of(*reason).into(),
+                    decision: format!("{said}{}", reason.meaning()),
+                    ..Hop::default()
+                };
+                self.push(hop, None);
+            }
+            Fate::Answered { .. } | Fate::Flooded => {}
+        }
+    }
+}
+
+/// Who refused a packet.
+fn refusing(tried: &Tried) -> Option<RouterId> {
+    tried.decisions.iter().find_map(|decision| match decision {
+        Decision::Refused(refusal) => refusal.router,
+        _ => None,
+    })
+}
+
+/// What a policy is called as an object.
+fn called(object: &PolicyObject) -> String {
+    match object {
+        PolicyObject::Network(_) => format!("NetworkPolicy {object}"),
+        PolicyObject::Cluster(_) => format!("ClusterNetworkPolicy {object}"),
+    }
+}
+
+/// What of a packet changes.
+fn rewrite(before: (Endpoint, Endpoint), after: (Endpoint, Endpoint)) -> Option<String> {
+    let one = |what: &str, before: Endpoint, after: Endpoint| {
+        (before != after).then(|| format!("{what} {before} -> {after}"))
+    };
+    let changes = [one("source", before.0, after.0), one("target", before.1, after.1)];
+    let changes: Vec<_> = changes.into_iter().flatten().collect();
+    (!changes.is_empty()).then(|| changes.join(", "))
+}
+
+/// The table that refuses for this reason.
+const fn table_of(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::NoService | DropReason::NoServicePort => "frontends",
+        DropReason::NoEndpoints | DropReason::NoLocalEndpoints => "backends",
+        DropReason::SourceRange => "source-ranges",
+        DropReason::PolicyEgress => "egress-policy",
+        DropReason::PolicyIngress => "ingress-policy",
+        DropReason::NoRoute
+        | DropReason::HostUnreachable
+        | DropReason::TtlExceeded
+        | DropReason::TooBig
+        | DropReason::RouterPort => "routes",
+        DropReason::NoSuchNeighbour | DropReason::NoBridgeMember => "bridge",
+        DropReason::MidStream
+        | DropReason::InvalidState
+        | DropReason::UnrelatedIcmp
+        | DropReason::UnsolicitedReply
+        | DropReason::ConntrackFull
+        | DropReason::ConntrackContended
+        | DropReason::NoSourcePort => "conntrack",
+        _ => "port",
+    }
+}
