@@ -16,6 +16,7 @@ mod labs;
 mod nodes;
 mod programs;
 mod scale;
+mod see;
 mod traffic;
 mod upkeep;
 
@@ -27,9 +28,16 @@ type Test = (&'static str, &'static [&'static str], fn() -> Result<(), Failed>);
 fn main() {
     let arguments = Arguments::from_args();
     let is_root = nix::unistd::geteuid().is_root();
-    let tests =
-        [traffic::TESTS, nodes::TESTS, programs::TESTS, labs::TESTS, upkeep::TESTS, scale::TESTS]
-            .concat();
+    let tests = [
+        traffic::TESTS,
+        nodes::TESTS,
+        programs::TESTS,
+        labs::TESTS,
+        upkeep::TESTS,
+        scale::TESTS,
+        see::TESTS,
+    ]
+    .concat();
     let trials = tests.into_iter().map(|(name, wanted, test): Test| {
         let missing = wanted.iter().find(|program| !lab::has_program(program));
         let name = match (is_root, missing) {

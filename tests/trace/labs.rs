@@ -145,7 +145,11 @@ pub(crate) fn flow(
     let targets: Vec<IpAddr> = match random.below(10) {
         0 | 1 => cluster.pods.iter().flat_map(|pod| pod.addresses.clone()).collect(),
         2 => cluster.nodes.iter().flat_map(|node| node.addresses.clone()).collect(),
-        3 => cluster.externals.iter().flat_map(|e| e.addresses.iter().map(|a| a.addr())).collect(),
+        3 => cluster
+            .externals
+            .iter()
+            .flat_map(|e| e.addresses.iter().map(ipnet::IpNet::addr))
+            .collect(),
         4 => strings(&[
             "10.8.0.99",
             "10.4.0.1",
