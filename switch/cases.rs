@@ -2,15 +2,17 @@
 //!
 //! A case file ([`mod@format`]) describes a lab ([`topology`]) and what must come of packets in it. One
 //! file for each area judges it ([`services`], [`nat`], [`l3`], [`policy`], [`maglev`]), on a
-//! [`stage`], which today is [`memory`] on a virtual clock. [`report`] and [`junit`] say what came
-//! of it.
+//! [`Ground`]: in [`memory`] on a virtual clock, or [`live`] on real TAPs with real sockets.
+//! [`report`] and [`junit`] say what came of it.
 
 pub mod caller;
+pub mod converse;
 pub mod findings;
 pub mod format;
 pub mod hosts;
 pub mod junit;
 pub mod l3;
+pub mod live;
 pub mod maglev;
 pub mod memory;
 pub mod names;
@@ -29,11 +31,13 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use findings::Findings;
-use format::{Area, Level};
+use format::{Area, File, Level};
 use memory::Memory;
 use read::Case;
 use report::{CaseReport, Verdict};
+use stage::Stage;
 use topology::{Broken, Lab, Step};
+use wire::Wire;
 
 /// Features that a case may require.
 ///
@@ -55,8 +59,58 @@ const FEATURES: [&str; 14] = [
     "topology-hints",
 ];
 
-/// Carries out the case in a file and judges it.
+/// Where cases are carried out: makes the lab that a case describes.
+pub trait Ground {
+    /// A lab in which connections are opened.
+    type Stage: Stage;
+
+    /// A lab at which frames are sent and received by hand.
+    type Wire: Wire;
+
+    /// The lab of a case, for connections.
+    ///
+    /// # Errors
+    /// The case is wrong, or its lab cannot be made.
+    fn stage<S: Step>(&self, case: &File<S>) -> Result<(Lab, Self::Stage), Broken>;
+
+    /// The lab of a case, for frames.
+    ///
+    /// # Errors
+    /// As [`Ground::stage`].
+    fn wire<S: Step>(&self, case: &File<S>) -> Result<(Lab, Self::Wire), Broken>;
+
+    /// Whether the run was broken off: what is judged after that says nothing.
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// In memory, on a virtual clock.
+#[derive(Clone, Copy, Debug)]
+pub struct InMemory;
+
+impl Ground for InMemory {
+    type Stage = Memory;
+    type Wire = Memory;
+
+    fn stage<S: Step>(&self, case: &File<S>) -> Result<(Lab, Memory), Broken> {
+        let lab = Lab::new("test", case)?;
+        let memory = Memory::new(&lab);
+        Ok((lab, memory))
+    }
+
+    fn wire<S: Step>(&self, case: &File<S>) -> Result<(Lab, Memory), Broken> {
+        self.stage(case)
+    }
+}
+
+/// Carries out the case in a file in memory and judges it.
 pub fn run_file(path: &Path) -> CaseReport {
+    run_on(&InMemory, path)
+}
+
+/// Carries out the case in a file and judges it.
+pub fn run_on(ground: &impl Ground, path: &Path) -> CaseReport {
     let begun = Instant::now();
     let mut findings = Findings::default();
     let (name, area, title, verdict) = match read::file(path) {
@@ -65,7 +119,7 @@ pub fn run_file(path: &Path) -> CaseReport {
             (name, "", String::new(), Verdict::Broken(error.to_string()))
         }
         Ok(case) => {
-            let verdict = verdict(&case, &mut findings);
+            let verdict = verdict(&case, ground, &mut findings);
             let read::Heading { name, area, title, .. } = case.heading();
             (name.to_owned(), area_name(area), title.to_owned(), verdict)
         }
@@ -74,29 +128,36 @@ pub fn run_file(path: &Path) -> CaseReport {
     CaseReport { file, name, area, title, verdict, findings, took: begun.elapsed() }
 }
 
-fn verdict(case: &Case, findings: &mut Findings) -> Verdict {
+fn verdict(case: &Case, ground: &impl Ground, findings: &mut Findings) -> Verdict {
     let read::Heading { requires, level, .. } = case.heading();
     if let Some(feature) = requires.iter().find(|at| !FEATURES.contains(&at.as_str())) {
         return Verdict::Skipped(format!("requires {feature}"));
     }
     let carried_out = match case {
-        Case::Services(case) => {
-            in_memory(case, |lab, memory| services::judge(case, lab, memory, findings))
-        }
+        Case::Services(case) => ground
+            .stage(case)
+            .and_then(|(mut lab, mut on)| services::judge(case, &mut lab, &mut on, findings)),
         Case::Maglev(case) => maglev::judge(&case.vectors, findings),
-        Case::Policy(case) => {
-            in_memory(case, |lab, memory| policy::judge(case, lab, memory, findings))
-        }
+        Case::Policy(case) => ground
+            .stage(case)
+            .and_then(|(mut lab, mut on)| policy::judge(case, &mut lab, &mut on, findings)),
         Case::Nat(case) => packets::judge_sums(&case.sums, findings)
             .and_then(|()| packets::judge_updates(&case.updates, findings))
             .and_then(|()| packets::judge_packets(&case.packets, findings))
             .and_then(|()| match case.steps.as_slice() {
                 [] => Ok(()),
-                _ => in_memory(case, |lab, memory| nat::judge(case, lab, memory, findings)),
+                _ => ground
+                    .wire(case)
+                    .and_then(|(mut lab, mut on)| nat::judge(case, &mut lab, &mut on, findings)),
             }),
-        Case::L3(case) => in_memory(case, |lab, memory| l3::judge(case, lab, memory, findings)),
+        Case::L3(case) => ground
+            .wire(case)
+            .and_then(|(mut lab, mut on)| l3::judge(case, &mut lab, &mut on, findings)),
         Case::NotSupported(_) => return Verdict::Skipped("not supported yet".to_owned()),
     };
+    if ground.is_interrupted() {
+        return Verdict::Broken("interrupted".to_owned());
+    }
     match carried_out {
         Err(Broken(why)) => Verdict::Broken(why),
         Ok(()) if level == Level::Report => Verdict::Reported,
@@ -107,15 +168,6 @@ fn verdict(case: &Case, findings: &mut Findings) -> Verdict {
         },
         Ok(()) => Verdict::Passed,
     }
-}
-
-fn in_memory<S: Step>(
-    case: &format::File<S>,
-    judge: impl FnOnce(&mut Lab, &mut Memory) -> Result<(), Broken>,
-) -> Result<(), Broken> {
-    let mut lab = Lab::new("test", case)?;
-    let mut memory = Memory::new(&lab);
-    judge(&mut lab, &mut memory)
 }
 
 const fn area_name(area: Area) -> &'static str {

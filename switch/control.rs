@@ -22,6 +22,8 @@ mod views;
 
 use std::time::Duration;
 
+pub(crate) use hosts::INTERFACE;
+
 use kswitch_config::Timeouts as Settings;
 use kswitch_tables::Tick;
 use kswitch_tables::conntrack::Timeouts;

@@ -11,6 +11,7 @@
 pub mod admit;
 pub mod bridge;
 pub mod checksum;
+pub mod clock;
 pub mod counters;
 pub mod cut;
 pub mod decision;

@@ -25,10 +25,12 @@ pub mod namespace;
 pub mod process;
 pub mod record;
 pub mod rule;
+pub mod silence;
 pub mod sysctl;
 
 pub use error::Error;
 pub use host::{Host, HostSpec};
+pub use limit::check_capabilities;
 use record::Record;
 
 /// A running lab: the sole owner of its name, and of every namespace it made.

@@ -2,8 +2,9 @@
 //!
 //! It answers what the Kubernetes e2e image agnhost answers (`netexec`): over HTTP `/hostname`,
 //! `/clientip`, `/echo?msg=`, `/healthz`, `/header?key=`, `/dial`; over TCP, UDP and SCTP the
-//! commands `hostname`, `clientip` and `echo MSG`, with everything else sent back as it came. Any
-//! other path over HTTP is answered with what the server saw of the request, as JSON.
+//! commands `hostname`, `clientip` and `echo MSG`, with everything else sent back as it came;
+//! `whoami` tells which server was reached, at which of its addresses and from where. Any other path
+//! over HTTP is answered with what the server saw of the request, as JSON.
 //!
 //! An idle server costs a task per socket and no thread. Its clients are whatever the lab holds, so
 //! each thing a client can make grow has a limit here.
@@ -17,6 +18,7 @@ mod stream;
 mod text;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,6 +52,13 @@ pub struct Identity {
     pub node: Option<String>,
     /// Its addresses, preferred first.
     pub addresses: Vec<IpAddr>,
+}
+
+/// As commands write it: `namespace/pod`, `ext/host`.
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace.as_deref().unwrap_or("ext"), self.name)
+    }
 }
 
 /// What `/healthz` says.

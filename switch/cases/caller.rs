@@ -1,6 +1,6 @@
 //! The side of a connection that opens it, in memory.
 
-use kswitch_tables::{Endpoint, Flow};
+use kswitch_tables::{Endpoint, Flow, Protocol};
 
 use super::format::Transport;
 use super::hosts::{TCP_PSH, advance, socket, tcp_numbers, with_data};
@@ -85,6 +85,11 @@ impl Caller {
                 sctp::packet(self.local, self.remote, 0, sctp::INIT, &sctp::init(TAG, &[]))
             }
         }
+    }
+
+    /// The protocol of the connection.
+    pub const fn protocol(&self) -> Protocol {
+        self.transport.protocol()
     }
 
     /// What came of what was sent last.

@@ -8,21 +8,18 @@ use kswitch_config::{Cluster, EntryPolicy, Observed, PlannedPort, PortKind};
 use kswitch_tables::{Address, MacAddress};
 
 use super::caller::Caller;
+use super::converse::converse;
 use super::format::Transport;
-use super::hosts::{HEALTH_CHECK, Hosts, endpoint, socket};
-use super::stage::{Arrival, Attempt, Bench, Call, Fetched, Outcome, Stage, more_drops};
+use super::hosts::{HEALTH_CHECK, Hosts, endpoint};
+use super::stage::{Attempt, Bench, Call, Fetched, Outcome, Stage};
 use super::topology::{Broken, Lab, Machine};
 use super::wire::Wire;
 use crate::agents::health;
 use crate::sim::World;
 use crate::sim::craft::Craft;
-use crate::sim::read::Received;
 
 /// Seed of every choice, so that a case always goes the same way.
-const SEED: u64 = 0x6b73_7769_7463_6800;
-
-/// Rounds of packets and answers that a connection may take.
-const ROUNDS: usize = 64;
+pub(super) const SEED: u64 = 0x6b73_7769_7463_6800;
 
 /// Where callers take their ports from.
 const FIRST_PORT: u16 = 32_768;
@@ -47,6 +44,13 @@ impl Memory {
         let mut hosts = Hosts::default();
         hosts.keep(lab, world.health_checks());
         Self { world, hosts, open: BTreeMap::new(), next_port: FIRST_PORT }
+    }
+
+    fn say(&mut self, kind: &PortKind, caller: &mut Caller, first: Craft) -> Attempt {
+        let mut hosts = std::mem::take(&mut self.hosts);
+        let attempt = converse(self, &mut hosts, kind, caller, first);
+        self.hosts = hosts;
+        attempt
     }
 
     fn fresh_port(&mut self) -> u16 {
@@ -81,67 +85,6 @@ impl Memory {
             self.world.port(&call.from.kind).into_iter().flat_map(|port| &port.addresses);
         let mut addresses = addresses.map(ipnet::IpNet::addr);
         addresses.find(|ip| ip.is_ipv4() == call.to.is_ipv4()).unwrap_or(own)
-    }
-
-    /// Carries packets to and fro until nobody says anything any more.
-    fn converse(&mut self, kind: &PortKind, caller: &mut Caller, first: Craft) -> Attempt {
-        let drops = self.world.drops();
-        let mut arrivals: Vec<Arrival> = Vec::new();
-        let mut remarks = Vec::new();
-        let mut waiting = vec![(kind.clone(), first)];
-        for _ in 0..ROUNDS {
-            for (kind, packet) in waiting.drain(..) {
-                if !self.world.send_packet(&kind, &packet) {
-                    remarks.push(format!("{kind} cannot send"));
-                }
-            }
-            for (at, packet) in self.arrived(&mut remarks) {
-                if at == *kind && caller.expects(&packet) {
-                    waiting.extend(caller.hear(&packet).map(|answer| (at, answer)));
-                    continue;
-                }
-                let (source, target) = packet.ends();
-                let (source, target) = (socket(source), socket(target));
-                let arrival = Arrival { machine: at.to_string(), source, target };
-                if !arrivals.contains(&arrival) {
-                    arrivals.push(arrival);
-                }
-                let answers = self.hosts.answer(&at, &packet);
-                waiting.extend(answers.into_iter().map(|answer| (at.clone(), answer)));
-            }
-            if waiting.is_empty() {
-                break;
-            }
-        }
-        let drops = more_drops(&drops, &self.world.drops());
-        remarks.extend(caller.take_remarks());
-        Attempt { outcome: caller.outcome().clone(), arrivals, drops, remarks }
-    }
-
-    /// The packets that came to machines which take them, and where.
-    fn arrived(&mut self, remarks: &mut Vec<String>) -> Vec<(PortKind, Received)> {
-        let machines: Vec<PortKind> = self.world.machines().cloned().collect();
-        let mut arrived = Vec::new();
-        for kind in machines {
-            for packet in self.world.packets(&kind) {
-                let Some(port) = self.world.port(&kind) else { continue };
-                let target = packet.packet.flow.target.address.to_ip();
-                let is_own = port.addresses.iter().any(|net| net.addr() == target)
-                    || port.loopback.contains(&target);
-                if packet.macs.0 != port.mac {
-                    // flooded: another machine's
-                } else if !packet.is_intact {
-                    let flow = packet.packet.flow;
-                    remarks.push(format!("{flow} came to {kind} with a wrong checksum"));
-                } else if is_own {
-                    arrived.push((kind.clone(), packet));
-                } else {
-                    let flow = packet.packet.flow;
-                    remarks.push(format!("{flow} came to {kind}, which has no such address"));
-                }
-            }
-        }
-        arrived
     }
 }
 
@@ -205,7 +148,7 @@ impl Stage for Memory {
         let (local, remote) =
             (endpoint(local.ip(), local.port()), endpoint(remote.ip(), remote.port()));
         let (mut caller, first) = Caller::open(local, remote, call.transport);
-        self.converse(&kind, &mut caller, first)
+        self.say(&kind, &mut caller, first)
     }
 
     fn open(&mut self, name: &str, call: &Call) -> Attempt {
@@ -213,7 +156,7 @@ impl Stage for Memory {
         let (local, remote) =
             (endpoint(local.ip(), local.port()), endpoint(remote.ip(), remote.port()));
         let (mut caller, first) = Caller::open(local, remote, call.transport);
-        let attempt = self.converse(&kind, &mut caller, first);
+        let attempt = self.say(&kind, &mut caller, first);
         self.open.insert(name.to_owned(), (kind, caller));
         attempt
     }
@@ -223,7 +166,7 @@ impl Stage for Memory {
         let (kind, mut caller) =
             open.ok_or_else(|| Broken(format!("no connection is open as {name}")))?;
         let question = caller.ask();
-        let attempt = self.converse(&kind, &mut caller, question);
+        let attempt = self.say(&kind, &mut caller, question);
         self.open.insert(name.to_owned(), (kind, caller));
         Ok(attempt)
     }

@@ -169,6 +169,11 @@ pub trait Stage: Bench {
     /// Tries a connection.
     fn call(&mut self, call: &Call) -> Attempt;
 
+    /// Tries connections that have nothing to do with each other, in any order or at once.
+    fn call_all(&mut self, calls: &[Call]) -> Vec<Attempt> {
+        calls.iter().map(|call| self.call(call)).collect()
+    }
+
     /// Tries a connection that stays open, under a name.
     fn open(&mut self, name: &str, call: &Call) -> Attempt;
 

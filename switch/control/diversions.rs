@@ -73,17 +73,18 @@ pub(super) fn of_nodes<'a>(
         .collect()
 }
 
-/// The host ports of the pods of each node, by its name.
+/// The host ports of the pods of each node, by its name, and the ports of its pods of the host
+/// network: these may stand behind a Service that the node itself calls, and their answers have to
+/// come by the switch then.
 ///
-/// Source: `ContainerPort.hostPort`.
+/// Source: `ContainerPort.hostPort`, `PodSpec.hostNetwork`.
 fn host_ports(cluster: &Cluster) -> BTreeMap<&str, BTreeSet<Ports>> {
     let mut all: BTreeMap<&str, BTreeSet<Ports>> = BTreeMap::new();
-    // those of the node's own network listen there themselves
-    let pods = cluster.pods.iter().filter(|pod| !pod.host_network && !pod.is_finished());
-    for pod in pods {
+    for pod in cluster.pods.iter().filter(|pod| !pod.is_finished()) {
         let Some(node) = cluster.nodes.get(pod.node) else { continue };
         for port in pod.container_ports() {
-            let number = port.host_port.and_then(|number| u16::try_from(number).ok());
+            let number = if pod.host_network { Some(port.container_port) } else { port.host_port };
+            let number = number.and_then(|number| u16::try_from(number).ok());
             let protocol = match port.protocol.as_deref() {
                 None | Some("TCP") => Protocol::TCP,
                 Some("UDP") => Protocol::UDP,

@@ -6,7 +6,7 @@ use crate::agents::echo::{EchoPort, Identity};
 use crate::lab::HostSpec;
 
 /// What every machine of the lab calls its interface.
-pub(super) const INTERFACE: &str = "eth0";
+pub(crate) const INTERFACE: &str = "eth0";
 
 /// Queues of a TAP: one, since a machine of the lab is rarely worth two workers.
 const QUEUES: usize = 1;

@@ -10,6 +10,7 @@ use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{Conntrack, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
+use crate::dataplane::clock::Ahead;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
 use crate::dataplane::worker::{WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
@@ -84,6 +85,7 @@ pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
         fdb: Fdb::new(LEARNED_MAX, seed),
         neighbours: Neighbours::new(LEARNED_MAX, seed),
         affinity: Affinities::new(AFFINITIES_MAX, seed),
+        ahead: Ahead::default(),
     })
 }
 
@@ -242,6 +244,29 @@ impl Switch {
             }
             thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    /// Waits until every worker has carried what it had received before; `false` after `patience`.
+    ///
+    /// Mail is taken between two turns, of which one may have begun before it was put: so twice.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub fn caught_up(&self, patience: Duration) -> io::Result<bool> {
+        let Some(view) = self.views.last() else { return Ok(true) };
+        let end = Instant::now() + patience;
+        for _ in 0..2 {
+            for worker in &self.workers {
+                worker.mailbox.publish(Arc::clone(view))?;
+            }
+            while !self.workers.iter().all(|worker| worker.mailbox.is_taken()) {
+                if Instant::now() >= end {
+                    return Ok(false);
+                }
+                thread::sleep(Duration::from_micros(50));
+            }
+        }
+        Ok(true)
     }
 
     /// Each worker's processor and counters.

@@ -91,6 +91,11 @@ impl Mailbox {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
+    /// Whether the worker has taken the view that was handed over last.
+    pub fn is_taken(&self) -> bool {
+        self.view.is_empty()
+    }
+
     /// For the worker: the newest view, if there is one it has not seen.
     pub fn take_view(&self) -> Option<Arc<View>> {
         self.view.pop()

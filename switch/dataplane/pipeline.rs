@@ -20,6 +20,7 @@ use kswitch_tables::{
 };
 
 use super::admit::{self, Admitted};
+use super::clock::Ahead;
 use super::cut::{self, Cutter};
 use super::decision::{Decision, Trail};
 use super::fragment::Fragments;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub neighbours: Neighbours,
     /// Which client sticks to which backend.
     pub affinity: Affinities,
+    /// How far the clock was put forward.
+    pub ahead: Ahead,
 }
 
 /// Where the pipeline puts what is to be sent.

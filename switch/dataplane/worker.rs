@@ -141,7 +141,7 @@ impl Worker {
                 self.wait(&mut poll, &mut events, now.then_some(Duration::ZERO))?;
             }
             turns += 1;
-            if self.turn(tick(start, clock)) > 0 {
+            if self.turn(self.pipeline.shared.ahead.tick(start, clock)) > 0 {
                 self.pipeline.counters.busy_turns.add(1);
                 last_frame = clock;
             } else {

@@ -18,7 +18,10 @@ const OWN_DESCRIPTORS: usize = 1_024;
 const DESCRIPTORS_PER_QUEUE: usize = 16;
 
 /// Checks that the calling thread has the rights to make a lab.
-pub(super) fn check_capabilities() -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::NotRoot`].
+pub fn check_capabilities() -> Result<(), Error> {
     let path = "/proc/thread-self/status";
     let status = fs::read_to_string(path).map_err(Error::failed(|| format!("read {path}")))?;
     match missing_capability(&status) {

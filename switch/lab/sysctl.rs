@@ -84,6 +84,15 @@ pub(super) fn accept_own_addresses(namespace: &str) -> Result<(), Error> {
         .map_err(Error::failed(|| format!("set {name} = {value} in namespace {namespace}")))
 }
 
+/// Takes IPv6 from every interface of the calling thread's namespace.
+pub(super) fn switch_off_ipv6(namespace: &str) -> Result<(), Error> {
+    const NAME: &str = "ipv6/conf/all/disable_ipv6";
+    if !has_ipv6() {
+        return Ok(());
+    }
+    set(NAME, "1").map_err(Error::failed(|| format!("set {NAME} = 1 in namespace {namespace}")))
+}
+
 /// Changes a setting unless it is so already: some writes wait for all other work on links.
 fn set(name: &str, value: &str) -> io::Result<()> {
     let path = Path::new(DIRECTORY).join(name);

@@ -9,6 +9,7 @@ use kswitch_tables::{
     Conntrack, Endpoint, Fdb, Flow, Neighbours, PortId, Protocol, Snapshot, Tick,
 };
 
+use crate::dataplane::clock::Ahead;
 use crate::dataplane::decision::{Decision, Trail};
 use crate::dataplane::frame::{TCP_ACK, TCP_SYN};
 use crate::dataplane::{Counters, Frame, Output, Parsed, Pipeline, Shared, Verdict};
@@ -77,6 +78,7 @@ impl<'t> Probe<'t> {
             fdb: Fdb::new(FLOWS, seed),
             neighbours: Neighbours::new(FLOWS, seed),
             affinity: Affinities::new(FLOWS, seed),
+            ahead: Ahead::default(),
         };
         let counters = Arc::new(Counters::new(snapshot.topology.ports.len()));
         let pipeline = Pipeline::new(Arc::new(shared), counters, seed);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use super::{Host, canonical, text};
+use super::{Ends, Host, text};
 
 /// Octets of the largest UDP datagram, rounded up.
 const LARGEST_DATAGRAM: usize = 65_536;
@@ -31,11 +31,14 @@ thread_local! {
 /// Answers until the task is aborted.
 pub(super) async fn answer_all(socket: UdpSocket, host: Arc<Host>) {
     let descriptor = socket.as_raw_fd();
+    let Ok(port) = socket.local_addr().map(|address| address.port()) else { return };
     let mut ration = Ration::default();
     while socket.readable().await.is_ok() {
         for _ in 0..BURST {
             let answered = socket.try_io(Interest::READABLE, || {
-                BUFFER.with_borrow_mut(|buffer| answer_one(descriptor, buffer, &host, &mut ration))
+                BUFFER.with_borrow_mut(|buffer| {
+                    answer_one((descriptor, port), buffer, &host, &mut ration)
+                })
             });
             // An error other than "nothing there" is about one datagram; it has been taken off.
             if answered.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
@@ -48,7 +51,7 @@ pub(super) async fn answer_all(socket: UdpSocket, host: Arc<Host>) {
 
 /// Receives one datagram and sends the answer, which is lost where there is no room for it.
 fn answer_one(
-    socket: RawFd,
+    (socket, port): (RawFd, u16),
     buffer: &mut [u8],
     host: &Host,
     ration: &mut Ration,
@@ -76,7 +79,8 @@ fn answer_one(
     if host.is_echoing(address.port()) && !ration.take(Instant::now()) {
         return Ok(());
     }
-    let answer = text::answer(datagram, &host.identity, canonical(address));
+    let ends = Ends::new(address, SocketAddr::new(asked.address(), port));
+    let answer = text::answer(datagram, &host.identity, ends);
     send(socket, &answer, &client, asked);
     Ok(())
 }
@@ -112,6 +116,15 @@ impl Ration {
 enum Asked {
     V4(in_addr),
     V6(in6_pktinfo),
+}
+
+impl Asked {
+    fn address(self) -> IpAddr {
+        match self {
+            Self::V4(address) => Ipv4Addr::from_bits(u32::from_be(address.s_addr)).into(),
+            Self::V6(info) => IpAddr::from(info.ipi6_addr.s6_addr),
+        }
+    }
 }
 
 fn send(socket: RawFd, answer: &[u8], client: &SockaddrStorage, asked: Asked) {

@@ -29,7 +29,7 @@ pub struct EchoPort {
 impl EchoPort {
     /// The ports of a pod whose containers name none, and of an external host.
     pub const DEFAULT: [Self; 3] = [
-        Self { number: 8080, speaks: Speaks::Http },
+        Self { number: 8080, speaks: Speaks::HttpOrText },
         Self { number: 8081, speaks: Speaks::Text },
         Self { number: 8081, speaks: Speaks::Datagrams },
     ];

@@ -113,7 +113,7 @@ fn begins_http(start: &[u8]) -> Option<bool> {
 
 /// Commands and plain echo, beginning with octets that were read before.
 async fn text(mut stream: TcpStream, host: &Host, start: &[u8]) -> io::Result<()> {
-    let mut lines = Lines::new(&host.identity, ends(&stream)?.client);
+    let mut lines = Lines::new(&host.identity, ends(&stream)?);
     let mut input = Vec::with_capacity(CHUNK);
     let mut output = Vec::new();
     lines.feed(start, &mut output);

@@ -1,20 +1,22 @@
-//! The commands that agnhost's netexec knows beside HTTP.
+//! The commands that agnhost's netexec knows beside HTTP, and one that tells who was reached how.
 
-use std::net::SocketAddr;
-
-use super::Identity;
+use super::{Ends, Identity};
 
 const HOSTNAME: &[u8] = b"hostname";
 const CLIENT_ADDRESS: &[u8] = b"clientip";
 const ECHO: &[u8] = b"echo ";
 
+/// Answered with who the server is, at which of its addresses it was reached, and from where: what
+/// became of the packet on its way. agnhost has no such command.
+const WHO: &[u8] = b"whoami";
+
 /// Octets of a line that are held back at most while it may yet become a command.
 const LONGEST_COMMAND: usize = 16;
 
 /// What one datagram is answered with.
-pub(super) fn answer(datagram: &[u8], identity: &Identity, client: SocketAddr) -> Vec<u8> {
+pub(super) fn answer(datagram: &[u8], identity: &Identity, ends: Ends) -> Vec<u8> {
     let text = datagram.trim_ascii();
-    if let Some(answer) = command(text, identity, client) {
+    if let Some(answer) = command(text, identity, ends) {
         answer
     } else if starts_with(text, ECHO) {
         text.iter().copied().skip(ECHO.len()).collect()
@@ -23,11 +25,13 @@ pub(super) fn answer(datagram: &[u8], identity: &Identity, client: SocketAddr) -
     }
 }
 
-fn command(text: &[u8], identity: &Identity, client: SocketAddr) -> Option<Vec<u8>> {
+fn command(text: &[u8], identity: &Identity, ends: Ends) -> Option<Vec<u8>> {
     if text.eq_ignore_ascii_case(HOSTNAME) {
         Some(identity.hostname.clone().into_bytes())
     } else if text.eq_ignore_ascii_case(CLIENT_ADDRESS) {
-        Some(client.to_string().into_bytes())
+        Some(ends.client.to_string().into_bytes())
+    } else if text.eq_ignore_ascii_case(WHO) {
+        Some(format!("{identity} {} {}", ends.server, ends.client).into_bytes())
     } else {
         None
     }
@@ -44,7 +48,7 @@ fn starts_with(text: &[u8], word: &[u8]) -> bool {
 #[derive(Debug)]
 pub(super) struct Lines<'a> {
     identity: &'a Identity,
-    client: SocketAddr,
+    ends: Ends,
     place: Place,
     held: Vec<u8>,
 }
@@ -60,8 +64,8 @@ enum Place {
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(identity: &'a Identity, client: SocketAddr) -> Self {
-        Self { identity, client, place: Place::Start, held: Vec::new() }
+    pub(super) fn new(identity: &'a Identity, ends: Ends) -> Self {
+        Self { identity, ends, place: Place::Start, held: Vec::new() }
     }
 
     /// Whether octets are held back until it is clear what they are.
@@ -101,7 +105,7 @@ impl<'a> Lines<'a> {
         if self.held.is_empty() {
             return;
         }
-        if let Some(answer) = command(self.held.trim_ascii(), self.identity, self.client) {
+        if let Some(answer) = command(self.held.trim_ascii(), self.identity, self.ends) {
             output.extend_from_slice(&answer);
             output.push(b'\n');
             self.held.clear();
@@ -114,7 +118,7 @@ impl<'a> Lines<'a> {
     /// Decides on the held start of a line, of which the last octet is new.
     fn judge(&mut self, output: &mut Vec<u8>) {
         if self.held.ends_with(b"\n") {
-            match command(self.held.trim_ascii(), self.identity, self.client) {
+            match command(self.held.trim_ascii(), self.identity, self.ends) {
                 Some(answer) => {
                     output.extend_from_slice(&answer);
                     output.push(b'\n');
@@ -139,7 +143,7 @@ impl<'a> Lines<'a> {
         if self.held.len() > LONGEST_COMMAND {
             return false;
         }
-        [HOSTNAME, CLIENT_ADDRESS, ECHO].into_iter().any(|word| {
+        [HOSTNAME, CLIENT_ADDRESS, ECHO, WHO].into_iter().any(|word| {
             let (start, rest) = self.held.split_at(self.held.len().min(word.len()));
             starts_with(word, start) && rest.iter().all(u8::is_ascii_whitespace)
         })
@@ -153,17 +157,23 @@ mod tests {
     use super::*;
 
     fn identity() -> Identity {
-        Identity { name: "web-0".into(), hostname: "web-0".into(), ..Identity::default() }
+        Identity {
+            name: "web-0".into(),
+            hostname: "web-0".into(),
+            namespace: Some("shop".into()),
+            ..Identity::default()
+        }
     }
 
-    fn client() -> SocketAddr {
-        "10.4.0.9:40001".parse().unwrap()
+    fn ends() -> Ends {
+        Ends::new("10.4.0.9:40001".parse().unwrap(), "10.4.0.2:8081".parse().unwrap())
     }
 
     #[test]
     fn datagrams_are_answered_as_agnhost_does() {
-        let cases: [(&[u8], &[u8]); 9] = [
+        let cases: [(&[u8], &[u8]); 10] = [
             (b"hostname", b"web-0"),
+            (b"whoami\n", b"shop/web-0 10.4.0.2:8081 10.4.0.9:40001"),
             (b"hostName\n", b"web-0"),
             (b" HOSTNAME \r\n", b"web-0"),
             (b"clientip", b"10.4.0.9:40001"),
@@ -174,13 +184,13 @@ mod tests {
             (b"\x00\xff\n", b"\x00\xff\n"),
         ];
         for (datagram, expected) in cases {
-            assert_eq!(answer(datagram, &identity(), client()), expected, "{datagram:?}");
+            assert_eq!(answer(datagram, &identity(), ends()), expected, "{datagram:?}");
         }
     }
 
     fn stream(pieces: &[&[u8]]) -> Vec<u8> {
         let identity = identity();
-        let mut lines = Lines::new(&identity, client());
+        let mut lines = Lines::new(&identity, ends());
         let mut output = Vec::new();
         for piece in pieces {
             lines.feed(piece, &mut output);
@@ -209,7 +219,7 @@ mod tests {
     #[test]
     fn a_command_answered_before_its_line_ended_swallows_the_end() {
         let identity = identity();
-        let mut lines = Lines::new(&identity, client());
+        let mut lines = Lines::new(&identity, ends());
         let mut output = Vec::new();
         lines.feed(b"hostname", &mut output);
         assert!(output.is_empty() && lines.is_undecided());
@@ -224,7 +234,7 @@ mod tests {
             input in proptest::collection::vec(
                 prop_oneof![
                     Just(&b"hostname"[..]), Just(&b"echo "[..]), Just(&b"\n"[..]),
-                    Just(&b"\r\n"[..]), Just(&b"x"[..]), Just(&b"clientip"[..]), Just(&b" "[..]),
+                    Just(&b"\r\n"[..]), Just(&b"x"[..]), Just(&b"clientip"[..]), Just(&b" "[..]), Just(&b"whoami"[..]),
                 ],
                 0..12,
             ),
@@ -236,14 +246,14 @@ mod tests {
         }
 
         #[test]
-        fn what_names_no_command_is_echoed_as_is(input in "[^eEhHcC]*") {
+        fn what_names_no_command_is_echoed_as_is(input in "[^eEhHcCwW]*") {
             prop_assert_eq!(stream(&[input.as_bytes()]), input.as_bytes());
         }
 
         #[test]
         fn little_is_ever_held(input in proptest::collection::vec(any::<u8>(), 0..200)) {
             let identity = identity();
-            let mut lines = Lines::new(&identity, client());
+            let mut lines = Lines::new(&identity, ends());
             let mut output = Vec::new();
             lines.feed(&input, &mut output);
             prop_assert!(lines.held.len() <= LONGEST_COMMAND);
