@@ -317,7 +317,8 @@ impl Default for Timeouts {
             // Linux has 30 s here; RFC 4787 REQ-5 asks for two minutes of any mapping
             udp: seconds(120),
             udp_stream: seconds(120),
-            icmp: seconds(30),
+            // and a minute of an echo's, where it has 30 s too: RFC 5508 REQ-2
+            icmp: seconds(60),
             sctp: seconds(432_000),
             generic: seconds(600),
         }

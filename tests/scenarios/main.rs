@@ -17,4 +17,5 @@ mod lab;
 mod masquerade;
 mod neighbours;
 mod refusals;
+mod requirements;
 mod services;

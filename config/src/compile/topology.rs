@@ -435,7 +435,7 @@ mod tests {
         let compiled = compiled(&cluster);
         let topology = &compiled.snapshot.topology;
         let edge = topology.router(EDGE).unwrap();
-        assert_eq!(edge.addresses, [address("10.128.0.1")]);
+        assert_eq!(edge.addresses, ["10.128.0.1", "198.51.100.1"].map(address));
         let route = |target| topology.route(edge, address(target));
         assert_eq!(route("10.128.0.3"), Some(Route::Router(router(1))));
         assert_eq!(route("198.51.100.9"), Some(Route::Connected));
