@@ -2,9 +2,13 @@
 
 mod cluster_policy;
 mod endpoints;
+mod gateway;
+mod ingress;
 mod node;
 mod pod;
 mod policy;
+mod route;
+mod secret;
 mod service;
 mod workload;
 
@@ -38,6 +42,16 @@ pub(crate) fn object(object: &Object, findings: &mut Findings) {
         Object::ReplicaSet(object) => workload::check_replica_set(object, findings),
         Object::StatefulSet(object) => workload::check_stateful_set(object, findings),
         Object::DaemonSet(object) => workload::check_daemon_set(object, findings),
+        Object::Ingress(object) => ingress::check(object, findings),
+        Object::IngressClass(_) | Object::GatewayClass(_) => {}
+        Object::Secret(object) => secret::check(object, findings),
+        Object::Gateway(object) => gateway::check(object, findings),
+        Object::HttpRoute(object) => route::check_http(object, findings),
+        Object::GrpcRoute(object) => route::check_grpc(object, findings),
+        Object::TlsRoute(object) => route::check_tls(object, findings),
+        Object::TcpRoute(object) => route::check_l4(&object.spec.rules, findings),
+        Object::UdpRoute(object) => route::check_l4(&object.spec.rules, findings),
+        Object::ReferenceGrant(object) => gateway::check_grant(object, findings),
     }
 }
 

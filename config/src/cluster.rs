@@ -17,6 +17,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::error::Problem;
+use crate::routing::{GatewayObjects, IngressObjects};
 use crate::settings::Settings;
 use crate::validate::MadePods;
 
@@ -45,6 +46,12 @@ pub struct Cluster {
     pub cluster_network_policies: Vec<Arc<ClusterNetworkPolicy>>,
     /// The workloads as they were written; their pods are in [`Cluster::pods`].
     pub workloads: Vec<Workload>,
+    /// Ingresses, and what they refer to.
+    pub ingress: IngressObjects,
+    /// The objects of the Gateway API.
+    pub gateway_api: GatewayObjects,
+    /// Load balancers in front of the nodes; each is one of [`Cluster::externals`] too.
+    pub proxies: Vec<Proxy>,
     /// Hosts outside the cluster.
     pub externals: Vec<External>,
     /// Pods that no node takes.
@@ -244,6 +251,17 @@ pub struct External {
     pub gateways: Vec<IpAddr>,
     /// Largest IP packet on its link, octets; `None`: the cluster's.
     pub mtu: Option<u16>,
+}
+
+/// A load balancer that ends connections and opens its own to backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The name of the host outside that it is.
+    pub name: String,
+    /// Where clients reach it.
+    pub address: IpAddr,
+    /// From where it reaches backends.
+    pub sources: Vec<IpAddr>,
 }
 
 /// Something that makes pods.

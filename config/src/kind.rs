@@ -27,11 +27,33 @@ pub enum Kind {
     StatefulSet,
     /// Makes a pod on each node.
     DaemonSet,
+    /// Hosts and paths by which Services are reached from outside.
+    Ingress,
+    /// Who serves an Ingress.
+    IngressClass,
+    /// Certificates with their keys, among other secrets.
+    Secret,
+    /// Who serves a Gateway.
+    GatewayClass,
+    /// Addresses and ports on which traffic comes in.
+    Gateway,
+    /// Where HTTP requests go.
+    HttpRoute,
+    /// Where gRPC calls go.
+    GrpcRoute,
+    /// Where TLS connections go.
+    TlsRoute,
+    /// Where TCP connections go.
+    TcpRoute,
+    /// Where UDP datagrams go.
+    UdpRoute,
+    /// Which objects elsewhere may refer to those of a namespace.
+    ReferenceGrant,
 }
 
 impl Kind {
     /// Every kind, those that others refer to first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 23] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -44,6 +66,17 @@ impl Kind {
         Self::ReplicaSet,
         Self::StatefulSet,
         Self::DaemonSet,
+        Self::Ingress,
+        Self::IngressClass,
+        Self::Secret,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::UdpRoute,
+        Self::ReferenceGrant,
     ];
 
     /// As in an object's `kind`.
@@ -61,6 +94,17 @@ impl Kind {
             Self::ReplicaSet => "ReplicaSet",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
+            Self::Ingress => "Ingress",
+            Self::IngressClass => "IngressClass",
+            Self::Secret => "Secret",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
         }
     }
 
@@ -68,10 +112,37 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::Endpoints => "v1",
+            Self::Secret => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::NetworkPolicy => "networking.k8s.io/v1",
+            Self::NetworkPolicy | Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
             Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
             Self::Deployment | Self::ReplicaSet | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::GrpcRoute => {
+                "gateway.networking.k8s.io/v1"
+            }
+            Self::TlsRoute => "gateway.networking.k8s.io/v1",
+            Self::TcpRoute | Self::UdpRoute => "gateway.networking.k8s.io/v1alpha2",
+            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
+        }
+    }
+
+    /// Other versions that say the same, or did so in other words.
+    const fn other_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::Ingress => &["networking.k8s.io/v1beta1", "extensions/v1beta1"],
+            Self::IngressClass => &["networking.k8s.io/v1beta1"],
+            Self::GatewayClass | Self::Gateway | Self::HttpRoute => {
+                &["gateway.networking.k8s.io/v1beta1"]
+            }
+            Self::GrpcRoute => &["gateway.networking.k8s.io/v1alpha2"],
+            Self::TlsRoute => {
+                &["gateway.networking.k8s.io/v1alpha3", "gateway.networking.k8s.io/v1alpha2"]
+            }
+            Self::TcpRoute | Self::UdpRoute => &["gateway.networking.k8s.io/v1"],
+            Self::ReferenceGrant => {
+                &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"]
+            }
+            _ => &[],
         }
     }
 
@@ -90,12 +161,30 @@ impl Kind {
             Self::ReplicaSet => "replica-set",
             Self::StatefulSet => "stateful-set",
             Self::DaemonSet => "daemon-set",
+            Self::Ingress => "ingress",
+            Self::IngressClass => "ingress-class",
+            Self::Secret => "secret",
+            Self::GatewayClass => "gateway-class",
+            Self::Gateway => "gateway",
+            Self::HttpRoute => "http-route",
+            Self::GrpcRoute => "grpc-route",
+            Self::TlsRoute => "tls-route",
+            Self::TcpRoute => "tcp-route",
+            Self::UdpRoute => "udp-route",
+            Self::ReferenceGrant => "reference-grant",
         }
     }
 
     /// Whether objects of it live in a namespace.
     pub const fn is_namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node | Self::ClusterNetworkPolicy)
+        !matches!(
+            self,
+            Self::Namespace
+                | Self::Node
+                | Self::ClusterNetworkPolicy
+                | Self::IngressClass
+                | Self::GatewayClass
+        )
     }
 
     /// The carried kind that an object claims to be of.
@@ -105,7 +194,7 @@ impl Kind {
         };
         let group =
             |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
-        if api_version == kind.api_version() {
+        if api_version == kind.api_version() || kind.other_versions().contains(&api_version) {
             Found::Kind(kind)
         } else if group(api_version) == group(kind.api_version())
             || group(api_version) == "extensions"
@@ -143,6 +232,8 @@ mod tests {
             assert_eq!(Kind::find(kind.api_version(), kind.name()), Found::Kind(kind));
             assert_eq!(Kind::of_key(kind.key()), Some(kind));
         }
+        let ingress = Found::Kind(Kind::Ingress);
+        assert_eq!(Kind::find("extensions/v1beta1", "Ingress"), ingress);
         let old = Found::OtherVersion(Kind::Deployment);
         assert_eq!(Kind::find("extensions/v1beta1", "Deployment"), old);
         assert_eq!(Kind::find("apps/v1beta2", "Deployment"), old);

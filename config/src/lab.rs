@@ -1,5 +1,6 @@
 //! lab.toml: the settings, and objects written in it.
 
+mod balancers;
 mod fields;
 mod policy;
 mod settings;
@@ -11,6 +12,7 @@ pub(crate) use short::short_field;
 
 use crate::draft::{Entry, Host};
 use crate::error::{Finding, Findings, Origin};
+use crate::gateway_settings::GatewaySettings;
 use crate::kind::Kind;
 use crate::manifest;
 use crate::path::Field;
@@ -31,7 +33,7 @@ pub(crate) struct Lab {
     pub(crate) is_broken: bool,
 }
 
-const SETTINGS: [&str; 4] = ["lab", "cluster", "switch", "policy"];
+const SETTINGS: [&str; 5] = ["lab", "cluster", "switch", "policy", "load-balancers"];
 const EXTERNAL: &str = "external";
 /// Keys of `[cluster]` that no address depends on.
 const HARMLESS: [&str; 8] = [
@@ -77,6 +79,11 @@ pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
         cluster: settings::cluster(table("cluster"), &part("cluster"), &mut of_cluster),
         switch: settings::switch(table("switch"), &part("switch"), &mut lab.findings),
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
+        gateway: balancers::balancers(
+            table("load-balancers"),
+            &part("load-balancers"),
+            &mut lab.findings,
+        ),
     };
     // where ranges are not known, what lies in them cannot be judged
     lab.is_broken = of_cluster.0.iter().any(|finding| !is_harmless(finding));
@@ -151,6 +158,7 @@ impl Default for Lab {
                 cluster: ClusterSettings::default(),
                 switch: SwitchSettings::default(),
                 policy: PolicySettings::default(),
+                gateway: GatewaySettings::default(),
             },
             entries: Vec::new(),
             hosts: Vec::new(),

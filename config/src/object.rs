@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_policy::ClusterNetworkPolicy;
+use crate::gateway_api::{
+    Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute, TlsRoute, UdpRoute,
+};
+use crate::ingress;
 use crate::kind::Kind;
 use crate::tree::{Format, Reading, Tree, read};
 
@@ -30,6 +34,17 @@ pub(crate) enum Object {
     ReplicaSet(Arc<ReplicaSet>),
     StatefulSet(Arc<StatefulSet>),
     DaemonSet(Arc<DaemonSet>),
+    Ingress(Arc<Ingress>),
+    IngressClass(Arc<IngressClass>),
+    Secret(Arc<Secret>),
+    GatewayClass(Arc<GatewayClass>),
+    Gateway(Arc<Gateway>),
+    HttpRoute(Arc<HttpRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
+    TlsRoute(Arc<TlsRoute>),
+    TcpRoute(Arc<TcpRoute>),
+    UdpRoute(Arc<UdpRoute>),
+    ReferenceGrant(Arc<ReferenceGrant>),
 }
 
 impl Object {
@@ -64,6 +79,20 @@ impl Object {
             Kind::ReplicaSet => reading!(ReplicaSet),
             Kind::StatefulSet => reading!(StatefulSet),
             Kind::DaemonSet => reading!(DaemonSet),
+            Kind::Ingress => {
+                ingress::modernise(tree);
+                reading!(Ingress)
+            }
+            Kind::IngressClass => reading!(IngressClass),
+            Kind::Secret => reading!(Secret),
+            Kind::GatewayClass => reading!(GatewayClass),
+            Kind::Gateway => reading!(Gateway),
+            Kind::HttpRoute => reading!(HttpRoute),
+            Kind::GrpcRoute => reading!(GrpcRoute),
+            Kind::TlsRoute => reading!(TlsRoute),
+            Kind::TcpRoute => reading!(TcpRoute),
+            Kind::UdpRoute => reading!(UdpRoute),
+            Kind::ReferenceGrant => reading!(ReferenceGrant),
         }
     }
 
@@ -82,6 +111,17 @@ impl Object {
             Self::ReplicaSet(_) => Kind::ReplicaSet,
             Self::StatefulSet(_) => Kind::StatefulSet,
             Self::DaemonSet(_) => Kind::DaemonSet,
+            Self::Ingress(_) => Kind::Ingress,
+            Self::IngressClass(_) => Kind::IngressClass,
+            Self::Secret(_) => Kind::Secret,
+            Self::GatewayClass(_) => Kind::GatewayClass,
+            Self::Gateway(_) => Kind::Gateway,
+            Self::HttpRoute(_) => Kind::HttpRoute,
+            Self::GrpcRoute(_) => Kind::GrpcRoute,
+            Self::TlsRoute(_) => Kind::TlsRoute,
+            Self::TcpRoute(_) => Kind::TcpRoute,
+            Self::UdpRoute(_) => Kind::UdpRoute,
+            Self::ReferenceGrant(_) => Kind::ReferenceGrant,
         }
     }
 
@@ -100,6 +140,17 @@ impl Object {
             Self::ReplicaSet(object) => &object.metadata,
             Self::StatefulSet(object) => &object.metadata,
             Self::DaemonSet(object) => &object.metadata,
+            Self::Ingress(object) => &object.metadata,
+            Self::IngressClass(object) => &object.metadata,
+            Self::Secret(object) => &object.metadata,
+            Self::GatewayClass(object) => &object.metadata,
+            Self::Gateway(object) => &object.metadata,
+            Self::HttpRoute(object) => &object.metadata,
+            Self::GrpcRoute(object) => &object.metadata,
+            Self::TlsRoute(object) => &object.metadata,
+            Self::TcpRoute(object) => &object.metadata,
+            Self::UdpRoute(object) => &object.metadata,
+            Self::ReferenceGrant(object) => &object.metadata,
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::gateway_settings::GatewaySettings;
 use crate::policy_settings::PolicySettings;
 use crate::syntax;
 
@@ -22,6 +23,8 @@ pub struct Settings {
     pub switch: SwitchSettings,
     /// `[policy]`.
     pub policy: PolicySettings,
+    /// `[load-balancers]`.
+    pub gateway: GatewaySettings,
 }
 
 /// `[lab]`: what it is called, and where its objects are.

@@ -3,6 +3,7 @@
 //! What was written comes first, then what the state before had assigned, then what is assigned now:
 //! so nothing that is new takes away what somebody asked for or already has.
 
+mod balancers;
 mod hosts;
 mod nodes;
 mod owners;
@@ -57,10 +58,12 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
     let mut owners = owners::Owners::default();
     let (mut planned, made_pods) = workloads::pods(draft, previous);
     let nodes = nodes::nodes(draft, &planned, previous, &mut owners, &mut findings);
-    let externals = hosts::externals(draft, &mut owners, &mut findings);
+    let mut externals = hosts::externals(draft, &mut owners, &mut findings);
     planned.extend(workloads::daemons(draft, &nodes));
     routes::check(draft, &nodes, &mut findings);
     let placed = pods::pods(draft, planned, &nodes, previous, &mut owners, &mut findings);
+    let balancers = balancers::balancers(draft, previous, &mut owners, &mut findings);
+    externals.extend(balancers.hosts);
     let services = services::services(draft, previous, &owners, &mut findings);
     without_effect(draft, &mut findings);
     let attached = placed.pods.iter().filter(|pod| !pod.host_network).count();
@@ -95,6 +98,9 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
             },
         ),
         workloads: workloads(draft),
+        ingress: balancers.ingress,
+        gateway_api: balancers.gateway_api,
+        proxies: balancers.proxies,
         externals,
         pending: placed.pending.iter().map(|pod| pending(&pod.object)).collect(),
         warnings: resolve(findings.0),

@@ -174,6 +174,17 @@ fn same(a: &Object, b: &Object) -> bool {
         (Object::ReplicaSet(a), Object::ReplicaSet(b)) => a == b,
         (Object::StatefulSet(a), Object::StatefulSet(b)) => a == b,
         (Object::DaemonSet(a), Object::DaemonSet(b)) => a == b,
+        (Object::Ingress(a), Object::Ingress(b)) => a == b,
+        (Object::IngressClass(a), Object::IngressClass(b)) => a == b,
+        (Object::Secret(a), Object::Secret(b)) => a == b,
+        (Object::GatewayClass(a), Object::GatewayClass(b)) => a == b,
+        (Object::Gateway(a), Object::Gateway(b)) => a == b,
+        (Object::HttpRoute(a), Object::HttpRoute(b)) => a == b,
+        (Object::GrpcRoute(a), Object::GrpcRoute(b)) => a == b,
+        (Object::TlsRoute(a), Object::TlsRoute(b)) => a == b,
+        (Object::TcpRoute(a), Object::TcpRoute(b)) => a == b,
+        (Object::UdpRoute(a), Object::UdpRoute(b)) => a == b,
+        (Object::ReferenceGrant(a), Object::ReferenceGrant(b)) => a == b,
         _ => false,
     }
 }

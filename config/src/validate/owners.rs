@@ -20,6 +20,8 @@ pub(super) enum Owner {
     Pod(Arc<Pod>),
     /// A host outside.
     External(Arc<str>),
+    /// The load balancer of an object.
+    Balancer(Arc<str>),
 }
 
 impl fmt::Display for Owner {
@@ -33,6 +35,7 @@ impl fmt::Display for Owner {
                 write!(formatter, "Pod {namespace}/{}", pod.metadata.name.as_deref().unwrap_or(""))
             }
             Self::External(name) => write!(formatter, "external {name}"),
+            Self::Balancer(name) => write!(formatter, "the load balancer of {name}"),
         }
     }
 }

@@ -1,0 +1,72 @@
+//! What has become of Gateways and routes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::{Deserialize, Serialize};
+
+use super::gateway::RouteGroupKind;
+use super::route::ParentReference;
+
+/// What has become of a class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayClassStatus {
+    /// `Accepted`.
+    pub conditions: Vec<Condition>,
+}
+
+/// What has become of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct GatewayStatus {
+    /// The addresses it has.
+    pub addresses: Vec<StatusAddress>,
+    /// `Accepted`, `Programmed`.
+    pub conditions: Vec<Condition>,
+    /// By listener.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// An address that a Gateway has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StatusAddress {
+    /// `IPAddress`.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// The address.
+    pub value: String,
+}
+
+/// What has become of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListenerStatus {
+    /// Its name.
+    pub name: String,
+    /// Kinds of routes that may attach.
+    pub supported_kinds: Vec<RouteGroupKind>,
+    /// How many have attached.
+    pub attached_routes: i32,
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, `Conflicted`.
+    pub conditions: Vec<Condition>,
+}
+
+/// What has become of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteStatus {
+    /// By Gateway.
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// What has become of a route at a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteParentStatus {
+    /// As the route names it.
+    pub parent_ref: ParentReference,
+    /// Who says so.
+    pub controller_name: String,
+    /// `Accepted`, `ResolvedRefs`.
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,59 @@
+//! What load balancers outside the nodes do with requests: one model for Ingress and Gateway API.
+//!
+//! [`route`] reads the objects of a [`Cluster`] and makes of them sockets, each with listeners, each
+//! with rules in the order in which they are tried ([`model`]), beside what is to be told of every
+//! object in its status. Whoever carries requests asks [`RouteTable::find`] for the rule of one, and
+//! does as it says. Nothing here runs.
+
+mod attach;
+mod backends;
+mod certificate;
+mod condition;
+mod filters;
+mod gateway;
+mod host;
+mod ingress;
+mod layer4;
+mod listener;
+mod matching;
+mod model;
+mod objects;
+mod path;
+mod redirect;
+mod rules;
+mod table;
+mod time;
+
+use crate::{Cluster, Observed};
+
+pub use certificate::Refused as CertificateRefused;
+pub(crate) use certificate::certificate;
+pub(crate) use gateway::is_served as is_gateway_served;
+pub use host::{HostPattern, host_of};
+pub(crate) use ingress::{addresses as ingress_addresses, is_served as is_ingress_served};
+pub(crate) use listener::addresses as gateway_addresses;
+pub(crate) use matching::expression;
+pub use matching::{Headers, Match, PathMatch, Request, ValueMatch};
+pub use model::{
+    Backend, BackendKey, BackendProtocol, Cors, Filters, HeaderEdit, HealthCheckSpec, Listener,
+    Mirror, Origin, Persistence, PersistenceKind, Place, Routing, Rule, Serve, Socket, SocketKind,
+    Target, TargetBackend, Timeouts,
+};
+pub(crate) use objects::read as read_objects;
+pub use objects::{GatewayObjects, IngressObjects};
+pub use path::PathChange;
+pub use redirect::{Redirect, Seen};
+pub use table::{Found, RouteTable};
+pub(crate) use time::timeout;
+
+/// What the load balancers of a cluster do.
+pub fn route(cluster: &Cluster, observed: &Observed) -> Routing {
+    let mut backends = backends::Backends::new(cluster, observed);
+    let mut routing = gateway::route(cluster, &mut backends);
+    ingress::route(cluster, &mut backends, &mut routing);
+    routing.backends = backends.all();
+    routing
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Which listeners a route attaches to, and who may refer to what.
+
+use std::collections::BTreeMap;
+
+use super::host::HostPattern;
+use super::listener::{Prepared, PreparedListener};
+use crate::gateway_api::{GROUP, ParentReference, ReferenceGrant};
+use crate::{Cluster, labels};
+
+/// Who may refer to objects of other namespaces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grants<'c>(&'c [std::sync::Arc<ReferenceGrant>]);
+
+impl<'c> Grants<'c> {
+    pub(super) fn new(cluster: &'c Cluster) -> Self {
+        Self(&cluster.gateway_api.grants)
+    }
+
+    /// Whether an object of a kind of the Gateway API in one namespace may refer to an object, by
+    /// group and kind, of another; within a namespace any may.
+    pub(super) fn permit(
+        &self,
+        (kind, namespace): (&str, &str),
+        (to_group, to_kind): (&str, &str),
+        to_namespace: &str,
+        to_name: &str,
+    ) -> bool {
+        if namespace == to_namespace {
+            return true;
+        }
+        self.0.iter().any(|grant| {
+            let from = grant.spec.from.iter().any(|from| {
+                from.group == GROUP && from.kind == kind && from.namespace == namespace
+            });
+            let to = grant.spec.to.iter().any(|to| {
+                let is_named =
+                    to.name.as_deref().is_none_or(|name| name.is_empty() || name == to_name);
+                to.group == to_group && to.kind == to_kind && is_named
+            });
+            grant.metadata.namespace.as_deref() == Some(to_namespace) && from && to
+        })
+    }
+}
+
+/// A route that wants to attach.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Applicant<'r> {
+    pub(super) kind: &'static str,
+    pub(super) namespace: &'r str,
+    pub(super) hostnames: &'r [String],
+}
+
+/// The listeners of one Gateway that take a route, each with the hosts for which they do.
+pub(super) type Attached = Vec<(usize, Vec<HostPattern>)>;
+
+/// The Gateway that a parent reference names, among those served.
+pub(super) fn parent<'g>(
+    gateways: &'g mut [Prepared],
+    parent: &ParentReference,
+    namespace: &str,
+) -> Option<&'g mut Prepared> {
+    let is_gateway = parent.group.as_deref().is_none_or(|group| group == GROUP)
+        && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway");
+    let namespace = parent.namespace.as_deref().unwrap_or(namespace);
+    gateways.iter_mut().find(|at| is_gateway && at.name == parent.name && at.namespace == namespace)
+}
+
+/// Attaches a route to the listeners of a Gateway.
+///
+/// # Errors
+/// The reason of the condition `Accepted`, and a sentence.
+///
+/// Source: Gateway API, `ParentReference`, `Listener.allowedRoutes`, `RouteConditionReason`.
+pub(super) fn attach(
+    gateway: &Prepared,
+    parent: &ParentReference,
+    route: Applicant<'_>,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> Result<Attached, (&'static str, String)> {
+    let section = parent.section_name.as_deref();
+    let is_named = |listener: &PreparedListener| {
+        section.is_none_or(|name| name == listener.spec.name)
+            && parent.port.is_none_or(|port| port == listener.spec.port)
+    };
+    let named: Vec<_> =
+        gateway.listeners.iter().enumerate().filter(|(_, at)| is_named(at)).collect();
+    if named.is_empty() {
+        return Err(("NoMatchingParent", "the Gateway has no such listener".to_owned()));
+    }
+    let allowed: Vec<_> = named
+        .into_iter()
+        .filter(|(_, at)| at.kinds.contains(&route.kind))
+        .filter(|(_, at)| admits(gateway, at, route.namespace, namespaces))
+        .collect();
+    if allowed.is_empty() {
+        let message = format!("no listener admits {}s of {}", route.kind, route.namespace);
+        return Err(("NotAllowedByListeners", message));
+    }
+    let hosts = |listener: &PreparedListener| -> Vec<HostPattern> {
+        let of_listener = HostPattern::of_gateway(listener.spec.hostname.as_deref());
+        if route.hostnames.is_empty() {
+            return vec![of_listener];
+        }
+        let of_route = route.hostnames.iter().map(|host| HostPattern::of_gateway(Some(host)));
+        of_route.filter_map(|host| of_listener.both(&host)).collect()
+    };
+    let attached: Attached = allowed
+        .into_iter()
+        .map(|(at, listener)| (at, hosts(listener)))
+        .filter(|(_, hosts)| !hosts.is_empty())
+        .collect();
+    if attached.is_empty() {
+        let message = "no host of the route is one of a listener".to_owned();
+        return Err(("NoMatchingListenerHostname", message));
+    }
+    Ok(attached)
+}
+
+fn admits(
+    gateway: &Prepared,
+    listener: &PreparedListener,
+    namespace: &str,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> bool {
+    let allowed = listener.spec.allowed_routes.as_ref();
+    let rule = allowed.and_then(|allowed| allowed.namespaces.as_ref());
+    match rule.and_then(|rule| rule.from.as_deref()).unwrap_or("Same") {
+        "All" => true,
+        "Same" => namespace == gateway.namespace,
+        "Selector" => {
+            let selector = rule.and_then(|rule| rule.selector.as_ref());
+            let none = BTreeMap::new();
+            let have = namespaces.get(namespace).unwrap_or(&none);
+            selector.is_some_and(|selector| labels::matches(selector, have))
+        }
+        _ => false,
+    }
+}

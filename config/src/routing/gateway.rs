@@ -1,0 +1,317 @@
+//! Gateways with the routes that attach to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::attach::{self, Applicant, Grants};
+use super::backends::Backends;
+use super::condition::condition;
+use super::host::HostPattern;
+use super::layer4;
+use super::listener::{self, Prepared};
+use super::matching::Match;
+use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind};
+use super::rules::{Owner, Problem, Reader};
+use super::table::{Age, Candidate, RouteTable};
+use crate::gateway_api::{
+    Gateway, GatewayClassStatus, GatewayStatus, HttpRule, ParentReference, RouteParentStatus,
+    RouteStatus, StatusAddress, TlsRouteSpec,
+};
+use crate::{Cluster, GatewaySettings};
+
+/// Whether Gateways of a class are served.
+pub(crate) fn is_served(
+    class: &str,
+    classes: &[Arc<crate::gateway_api::GatewayClass>],
+    settings: &GatewaySettings,
+) -> bool {
+    match classes.iter().find(|at| at.metadata.name.as_deref() == Some(class)) {
+        Some(at) if at.spec.controller_name == GatewaySettings::GATEWAY_CONTROLLER => true,
+        // GKE's own classes are written with GKE's controller
+        _ => settings.gateway_classes.iter().any(|name| name == class),
+    }
+}
+
+/// A route of any kind, as far as attaching goes.
+struct Facts<'r> {
+    kind: &'static str,
+    protocol: &'static str,
+    metadata: &'r ObjectMeta,
+    hostnames: &'r [String],
+    parents: &'r [ParentReference],
+}
+
+/// What a route does.
+enum Does {
+    /// Requests that match go by a rule.
+    Requests(Vec<(Vec<Match>, Arc<Rule>)>),
+    /// All connections or datagrams go by a rule.
+    Streams(Option<Arc<Rule>>),
+}
+
+/// What Gateways do.
+pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Routing {
+    let grants = Grants::new(cluster);
+    let objects = &cluster.gateway_api;
+    let settings = &cluster.settings.gateway;
+    let served = objects
+        .gateways
+        .iter()
+        .filter(|at| is_served(&at.spec.gateway_class_name, &objects.classes, settings));
+    let mut all = All {
+        gateways: served.map(|at| listener::prepare(cluster, &grants, at)).collect(),
+        cluster,
+    };
+    let mut routing = Routing::default();
+    for route in &objects.http_routes {
+        let one = [HttpRule::default()];
+        let spec = &route.spec;
+        let rules = spec.rules.as_deref().unwrap_or(&one);
+        let facts = facts("HTTPRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
+        let status = all.add(&facts, &grants, backends, |reader| {
+            let rules = rules.iter().enumerate().map(|(at, rule)| reader.http(at, rule));
+            Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
+        });
+        let mut route = route.as_ref().clone();
+        route.status = Some(status);
+        routing.http_routes.push(Arc::new(route));
+    }
+    for route in &objects.grpc_routes {
+        let spec = &route.spec;
+        let facts = facts("GRPCRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
+        let status = all.add(&facts, &grants, backends, |reader| {
+            let rules = spec.rules.iter().enumerate().map(|(at, rule)| reader.grpc(at, rule));
+            Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
+        });
+        let mut route = route.as_ref().clone();
+        route.status = Some(status);
+        routing.grpc_routes.push(Arc::new(route));
+    }
+    macro_rules! layer4 {
+        ($list:ident, $kind:literal, $protocol:literal, $hosts:expr) => {
+            for route in &objects.$list {
+                let spec = &route.spec;
+                let facts = Facts {
+                    protocol: $protocol,
+                    ..facts($kind, &route.metadata, $hosts(spec), &spec.parent_refs)
+                };
+                let status = all.add(&facts, &grants, backends, |reader| {
+                    let rule = spec.rules.first().map(|rule| Arc::new(reader.layer4(0, rule)));
+                    Does::Streams(rule)
+                });
+                let mut route = route.as_ref().clone();
+                route.status = Some(status);
+                routing.$list.push(Arc::new(route));
+            }
+        };
+    }
+    layer4!(tls_routes, "TLSRoute", "TCP", tls_hosts);
+    layer4!(tcp_routes, "TCPRoute", "TCP", no_hosts);
+    layer4!(udp_routes, "UDPRoute", "UDP", no_hosts);
+    all.finish(&mut routing);
+    routing
+}
+
+fn tls_hosts(spec: &TlsRouteSpec) -> &[String] {
+    &spec.hostnames
+}
+
+fn no_hosts<T>(_: &T) -> &[String] {
+    &[]
+}
+
+fn facts<'r>(
+    kind: &'static str,
+    metadata: &'r ObjectMeta,
+    hostnames: &'r [String],
+    parents: &'r [ParentReference],
+) -> Facts<'r> {
+    Facts { kind, protocol: "TCP", metadata, hostnames, parents }
+}
+
+struct All<'c> {
+    gateways: Vec<Prepared>,
+    cluster: &'c Cluster,
+}
+
+impl<'c> All<'c> {
+    /// Attaches a route, and says what has become of it.
+    fn add(
+        &mut self,
+        facts: &Facts<'_>,
+        grants: &Grants<'c>,
+        backends: &mut Backends<'c>,
+        read: impl FnOnce(&mut Reader<'_, 'c>) -> Does,
+    ) -> RouteStatus {
+        let Facts { kind, protocol, metadata, hostnames, parents } = *facts;
+        let namespace = metadata.namespace.as_deref().unwrap_or_default();
+        let name = metadata.name.as_deref().unwrap_or_default();
+        let owner = Owner { kind, namespace, name, protocol };
+        let mut reader = Reader { owner, backends, grants, problems: Vec::new() };
+        let does = read(&mut reader);
+        let problems = reader.problems;
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
+        let age = |at, of| (created.clone(), namespace.to_owned(), name.to_owned(), at, of);
+        let mut status = RouteStatus::default();
+        for wanted in parents {
+            let Some(gateway) = attach::parent(&mut self.gateways, wanted, namespace) else {
+                continue;
+            };
+            let applicant = Applicant { kind, namespace, hostnames };
+            let attached = attach::attach(gateway, wanted, applicant, &self.cluster.namespaces);
+            status.parents.push(parent_status(metadata, wanted, attached.as_ref(), &problems));
+            for (at, hosts) in attached.into_iter().flatten() {
+                let Some(listener) = gateway.listeners.get_mut(at) else { continue };
+                listener.attached += 1;
+                push(listener, &hosts, &does, &age);
+            }
+        }
+        status
+    }
+
+    /// Makes sockets of the listeners.
+    fn finish(self, routing: &mut Routing) {
+        let mut sockets = BTreeMap::new();
+        for mut gateway in self.gateways {
+            for prepared in &mut gateway.listeners {
+                if !prepared.is_usable {
+                    continue;
+                }
+                let serve = match prepared.spec.protocol.as_str() {
+                    "HTTP" | "HTTPS" => {
+                        let candidates = std::mem::take(&mut prepared.candidates);
+                        Serve::Http(RouteTable::of_routes(candidates))
+                    }
+                    _ => layer4::serve(prepared),
+                };
+                let kind = match prepared.spec.protocol.as_str() {
+                    "HTTP" => SocketKind::Http,
+                    "HTTPS" | "TLS" => SocketKind::Tls,
+                    "TCP" => SocketKind::Tcp,
+                    _ => SocketKind::Udp,
+                };
+                let (namespace, name) = (gateway.namespace.clone(), gateway.name.clone());
+                let listener = Arc::new(Listener {
+                    name: format!("Gateway {namespace}/{name}, listener {}", prepared.spec.name),
+                    owner: ("Gateway".to_owned(), namespace, name),
+                    hostname: HostPattern::of_gateway(prepared.spec.hostname.as_deref()),
+                    certificates: prepared.certificates.clone(),
+                    serve,
+                });
+                let port = u16::try_from(prepared.spec.port).unwrap_or_default();
+                for address in &gateway.addresses {
+                    let socket = sockets.entry((*address, port, kind)).or_insert_with(|| Socket {
+                        address: *address,
+                        port,
+                        kind,
+                        listeners: Vec::new(),
+                    });
+                    socket.listeners.push(Arc::clone(&listener));
+                }
+            }
+            routing.gateways.push(Arc::new(with_status(&gateway)));
+        }
+        routing.sockets.extend(sockets.into_values());
+        let objects = &self.cluster.gateway_api;
+        let is_ours =
+            |name: &str| is_served(name, &objects.classes, &self.cluster.settings.gateway);
+        for gateway in &objects.gateways {
+            if !is_ours(&gateway.spec.gateway_class_name) {
+                routing.gateways.push(Arc::clone(gateway));
+            }
+        }
+        for class in &objects.classes {
+            let mut class = class.as_ref().clone();
+            if is_ours(class.metadata.name.as_deref().unwrap_or_default()) {
+                let generation = class.metadata.generation;
+                let conditions = vec![condition("Accepted", true, "Accepted", "", generation)];
+                class.status = Some(GatewayClassStatus { conditions });
+            }
+            routing.gateway_classes.push(Arc::new(class));
+        }
+    }
+}
+
+fn push(
+    listener: &mut listener::PreparedListener,
+    hosts: &[HostPattern],
+    does: &Does,
+    age: &impl Fn(usize, usize) -> Age,
+) {
+    for host in hosts {
+        match does {
+            Does::Requests(rules) => {
+                for (at, (matches, rule)) in rules.iter().enumerate() {
+                    for (of, matching) in matches.iter().enumerate() {
+                        listener.candidates.push(Candidate {
+                            host: host.clone(),
+                            matching: matching.clone(),
+                            rule: Arc::clone(rule),
+                            age: age(at, of),
+                        });
+                    }
+                }
+            }
+            Does::Streams(rule) => {
+                let stream = |rule: &Arc<Rule>| (age(0, 0), host.clone(), Arc::clone(rule));
+                listener.streams.extend(rule.as_ref().map(stream));
+            }
+        }
+    }
+}
+
+fn parent_status(
+    metadata: &ObjectMeta,
+    parent: &ParentReference,
+    attached: Result<&attach::Attached, &(&'static str, String)>,
+    problems: &[Problem],
+) -> RouteParentStatus {
+    let generation = metadata.generation;
+    let accepted = match attached {
+        Ok(_) => condition("Accepted", true, "Accepted", "", generation),
+        Err((reason, message)) => condition("Accepted", false, reason, message, generation),
+    };
+    let resolved = match problems.first() {
+        None => condition("ResolvedRefs", true, "ResolvedRefs", "", generation),
+        Some((reason, message)) => condition("ResolvedRefs", false, reason, message, generation),
+    };
+    RouteParentStatus {
+        parent_ref: parent.clone(),
+        controller_name: GatewaySettings::GATEWAY_CONTROLLER.to_owned(),
+        conditions: vec![accepted, resolved],
+    }
+}
+
+fn with_status(prepared: &Prepared) -> Gateway {
+    let mut gateway = prepared.object.as_ref().clone();
+    let generation = gateway.metadata.generation;
+    let usable = prepared.listeners.iter().filter(|listener| listener.is_usable).count();
+    let (is_accepted, reason, message) = match usable {
+        0 => (false, "ListenersNotValid", "no listener can be served"),
+        count if count < prepared.listeners.len() => {
+            (true, "ListenersNotValid", "some listeners cannot be served")
+        }
+        _ => (true, "Accepted", ""),
+    };
+    let accepted = condition("Accepted", is_accepted, reason, message, generation);
+    let programmed = if prepared.addresses.is_empty() {
+        let message = "the Gateway has no address";
+        condition("Programmed", false, "AddressNotAssigned", message, generation)
+    } else if usable == 0 {
+        condition("Programmed", false, "Invalid", message, generation)
+    } else {
+        condition("Programmed", true, "Programmed", "", generation)
+    };
+    let address = |address: &std::net::IpAddr| StatusAddress {
+        type_: "IPAddress".to_owned(),
+        value: address.to_string(),
+    };
+    gateway.status = Some(GatewayStatus {
+        addresses: prepared.addresses.iter().map(address).collect(),
+        conditions: vec![accepted, programmed],
+        listeners: prepared.listeners.iter().map(listener::PreparedListener::status).collect(),
+    });
+    gateway
+}

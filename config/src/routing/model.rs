@@ -1,0 +1,382 @@
+//! Sockets, listeners, rules and backends.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::networking::v1::Ingress;
+use rustls::sign::CertifiedKey;
+
+use super::host::HostPattern;
+use super::path::PathChange;
+use super::redirect::Redirect;
+use super::table::RouteTable;
+use crate::gateway_api::{
+    Gateway, GatewayClass, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute,
+};
+
+/// Everything that load balancers outside the nodes do.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    /// Where they listen.
+    pub sockets: Vec<Socket>,
+    /// Where requests go, by Service and port.
+    pub backends: BTreeMap<BackendKey, Arc<Backend>>,
+    /// The classes, with status.
+    pub gateway_classes: Vec<Arc<GatewayClass>>,
+    /// The Gateways, with status.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// The routes of requests, with status.
+    pub http_routes: Vec<Arc<HttpRoute>>,
+    /// The routes of calls, with status.
+    pub grpc_routes: Vec<Arc<GrpcRoute>>,
+    /// The routes of TLS connections, with status.
+    pub tls_routes: Vec<Arc<TlsRoute>>,
+    /// The routes of connections, with status.
+    pub tcp_routes: Vec<Arc<TcpRoute>>,
+    /// The routes of datagrams, with status.
+    pub udp_routes: Vec<Arc<UdpRoute>>,
+    /// The Ingresses, with status.
+    pub ingresses: Vec<Arc<Ingress>>,
+    /// What of all this has no effect, for people.
+    pub remarks: Vec<String>,
+}
+
+/// What a socket carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SocketKind {
+    /// HTTP without TLS.
+    Http,
+    /// TLS, and HTTP or anything else in it.
+    Tls,
+    /// TCP connections.
+    Tcp,
+    /// UDP datagrams.
+    Udp,
+}
+
+/// An address and port that is listened on.
+#[derive(Clone, Debug)]
+pub struct Socket {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, host order.
+    pub port: u16,
+    /// What it carries.
+    pub kind: SocketKind,
+    /// Who shares it, told apart by the names of hosts.
+    pub listeners: Vec<Arc<Listener>>,
+}
+
+impl Socket {
+    /// The listener for a host, in lower case and without a port: that of the most specific name.
+    ///
+    /// Source: Gateway API, `Listener.hostname`.
+    pub fn listener(&self, host: &str) -> Option<&Arc<Listener>> {
+        let matching = self.listeners.iter().filter(|listener| listener.hostname.matches(host));
+        matching.max_by_key(|listener| listener.hostname.specificity())
+    }
+
+    /// Where it is.
+    pub const fn place(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+}
+
+/// Hosts on a socket, and what is done for them.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// What people call it: `Gateway shop/edge, listener web`.
+    pub name: String,
+    /// Whose it is: kind, namespace and name.
+    pub owner: (String, String, String),
+    /// Its hosts.
+    pub hostname: HostPattern,
+    /// Certificates, the first of which serves unknown names.
+    pub certificates: Vec<Arc<CertifiedKey>>,
+    /// What is done.
+    pub serve: Serve,
+}
+
+/// What is done with what comes in.
+#[derive(Clone, Debug)]
+pub enum Serve {
+    /// Requests are read and routed.
+    Http(RouteTable),
+    /// Connections and datagrams are passed on; with TLS, after it was ended here.
+    Stream(Vec<(HostPattern, Arc<Rule>)>),
+    /// TLS connections are passed on as they are.
+    Passthrough(Vec<(HostPattern, Arc<Rule>)>),
+}
+
+/// What is done with requests that match.
+#[derive(Clone, Debug, Default)]
+pub struct Rule {
+    /// What people call it: `HTTPRoute shop/web, rule 0`.
+    pub name: String,
+    /// What is changed.
+    pub filters: Filters,
+    /// Services that share them by weight.
+    pub targets: Vec<Target>,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// How clients stay with their backend.
+    pub persistence: Option<Persistence>,
+}
+
+/// A Service that gets a share of the requests.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its share, against those beside it.
+    pub weight: u32,
+    /// Where they go.
+    pub backend: TargetBackend,
+    /// What is changed on the way to it.
+    pub filters: Filters,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub enum TargetBackend {
+    /// To a port of a Service.
+    Service(Arc<Backend>),
+    /// Nowhere, since what the route names cannot be used, for this reason: 500.
+    Unusable(String),
+}
+
+/// How long a request may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// In all; `None`: no limit.
+    pub request: Option<Duration>,
+    /// At the backend; `None`: no limit but that of the whole.
+    pub backend: Option<Duration>,
+}
+
+/// How clients stay with their backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persistence {
+    /// By what.
+    pub kind: PersistenceKind,
+    /// The name of the cookie or header.
+    pub name: String,
+    /// Seconds for which clients keep the cookie; `None`: until they end.
+    pub max_age: Option<u64>,
+}
+
+/// By what clients are known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistenceKind {
+    /// A cookie that the load balancer sets.
+    Cookie,
+    /// A header that it sets, and that clients send again.
+    Header,
+    /// The client's address.
+    ClientIp,
+}
+
+/// What is changed of a request, its answer, or both.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// Fields of the request's head.
+    pub request_headers: Vec<HeaderEdit>,
+    /// Fields of the answer's head.
+    pub response_headers: Vec<HeaderEdit>,
+    /// Where the client is sent instead.
+    pub redirect: Option<Redirect>,
+    /// The host that the backend sees.
+    pub host: Option<String>,
+    /// The path that the backend sees.
+    pub path: Option<PathChange>,
+    /// Who gets a copy.
+    pub mirrors: Vec<Mirror>,
+    /// Which pages of other origins may ask.
+    pub cors: Option<Arc<Cors>>,
+    /// What cannot be done, so that requests are answered with 500.
+    pub unusable: Option<String>,
+}
+
+/// Changes to the fields of a head; names in lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdit {
+    /// In place of what is there.
+    pub set: Vec<(String, String)>,
+    /// Beside what is there.
+    pub add: Vec<(String, String)>,
+    /// Taken out.
+    pub remove: Vec<String>,
+}
+
+/// A copy of requests.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// Who gets it.
+    pub backend: Option<Arc<Backend>>,
+    /// So many requests …
+    pub numerator: u32,
+    /// … of so many.
+    pub denominator: u32,
+}
+
+/// Which pages of other origins may ask.
+///
+/// Source: Gateway API, `HTTPCORSFilter`; Fetch Standard, "CORS protocol".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Any of these.
+    pub origins: Vec<Origin>,
+    /// Whether they may send cookies.
+    pub credentials: bool,
+    /// Methods; `*`: all.
+    pub methods: Vec<String>,
+    /// Fields of the request's head; `*`: all.
+    pub headers: Vec<String>,
+    /// Fields of the answer's head; `*`: all.
+    pub expose: Vec<String>,
+    /// Seconds for which the answer may be remembered.
+    pub max_age: u32,
+}
+
+/// Where a page may come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Anywhere.
+    Any,
+    /// From here, in lower case.
+    Exact(String),
+    /// From hosts whose name ends so: scheme with `://`, and the end of the host with its port.
+    Suffix(String, String),
+}
+
+impl Origin {
+    /// Reads one as it is written.
+    pub(super) fn new(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        match text.split_once("://*") {
+            _ if text == "*" => Self::Any,
+            Some((scheme, end)) => Self::Suffix(format!("{scheme}://"), end.to_owned()),
+            None => Self::Exact(text),
+        }
+    }
+
+    /// Whether an origin is one of these.
+    pub fn matches(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact.eq_ignore_ascii_case(origin),
+            Self::Suffix(scheme, end) => {
+                let origin = origin.to_ascii_lowercase();
+                let rest = origin.strip_prefix(scheme.as_str());
+                rest.and_then(|host| host.strip_suffix(end.as_str()))
+                    .is_some_and(|first| !first.is_empty())
+            }
+        }
+    }
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service: String,
+    /// The port, host order.
+    pub port: u16,
+}
+
+impl std::fmt::Display for BackendKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}:{}", self.namespace, self.service, self.port)
+    }
+}
+
+/// What is spoken with a backend.
+///
+/// Source: KEP-3726, `ServicePort.appProtocol`; GKE annotation `cloud.google.com/app-protocols`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackendProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS.
+    H2c,
+    /// HTTP/1.1 in TLS; the backend's certificate is not judged.
+    Https,
+    /// HTTP/2 in TLS; the backend's certificate is not judged.
+    Http2,
+}
+
+/// What serves a port of a Service.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Which.
+    pub key: BackendKey,
+    /// What is spoken with it.
+    pub protocol: BackendProtocol,
+    /// Whether its places are pods, which are reached directly, or ports of nodes.
+    pub is_neg: bool,
+    /// Its places.
+    pub places: Vec<Place>,
+    /// How its places are checked.
+    pub health_check: HealthCheckSpec,
+    /// How clients stay with their place.
+    pub affinity: Option<Persistence>,
+    /// How long a request may take, unless its rule says so.
+    pub timeout: Duration,
+    /// How long a place that goes may finish what it has begun.
+    pub draining: Duration,
+}
+
+/// A place that serves a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its address and port.
+    pub address: SocketAddr,
+    /// The node it is on, if that is known.
+    pub node: Option<String>,
+    /// The pod, as `namespace/name`, if it is one.
+    pub pod: Option<String>,
+}
+
+/// How places are checked.
+///
+/// Source: GKE, "Health checks" of Ingress; `BackendConfig.spec.healthCheck`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheckSpec {
+    /// Whether they are asked over HTTP; else a connection suffices.
+    pub is_http: bool,
+    /// The path that must answer 200.
+    pub path: String,
+    /// The `Host` that is sent; empty: the address.
+    pub host: String,
+    /// Another port than the one that serves, host order.
+    pub port: Option<u16>,
+    /// From one check to the next.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Good answers in a row after which a place is healthy.
+    pub healthy: u32,
+    /// Bad ones after which it is not.
+    pub unhealthy: u32,
+}
+
+impl Default for HealthCheckSpec {
+    /// Those of a load balancer with NEGs.
+    ///
+    /// Source: GKE, "Default and inferred parameters" of health checks.
+    fn default() -> Self {
+        Self {
+            is_http: true,
+            path: "/".into(),
+            host: String::new(),
+            port: None,
+            interval: Duration::from_secs(15),
+            timeout: Duration::from_secs(15),
+            healthy: 1,
+            unhealthy: 2,
+        }
+    }
+}
