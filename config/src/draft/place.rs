@@ -95,12 +95,15 @@ metadata:
   name: web
 spec:
   ports:
-    - port: 80
-    - port: 443
+    - { name: http, port: 80 }
+    - { name: https, port: 443 }
 ---
 apiVersion: apps/v1
 kind: Deployment
 metadata: { name: front }
+spec:
+  selector: { matchLabels: { app: front } }
+  template: { metadata: { labels: { app: front } }, spec: { containers: [] } }
 ";
 
     #[test]
