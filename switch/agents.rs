@@ -3,6 +3,8 @@
 //! Agents live in the switch's own process; only their sockets are inside the namespaces. They run
 //! on one shared runtime, apart from the workers, so that a busy agent costs no frame.
 
+pub(crate) mod datagrams;
+pub mod dns;
 pub mod echo;
 pub mod health;
 pub(crate) mod http;

@@ -1,12 +1,13 @@
 //! `kswitch test`: cases of how a Kubernetes network must behave, carried out and judged.
 //!
 //! A case file ([`mod@format`]) describes a lab ([`topology`]) and what must come of packets in it. One
-//! file for each area judges it ([`services`], [`nat`], [`l3`], [`policy`], [`maglev`]), on a
-//! [`Ground`]: in [`memory`] on a virtual clock, or [`live`] on real TAPs with real sockets.
+//! file for each area judges it ([`services`], [`nat`], [`l3`], [`policy`], [`maglev`], [`dns`]), on
+//! a [`Ground`]: in [`memory`] on a virtual clock, or [`live`] on real TAPs with real sockets.
 //! [`report`] and [`junit`] say what came of it.
 
 pub mod caller;
 pub mod converse;
+pub mod dns;
 pub mod findings;
 pub mod format;
 pub mod hosts;
@@ -30,6 +31,7 @@ pub mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use dns::NameServer;
 use findings::Findings;
 use format::{Area, File, Level};
 use memory::Memory;
@@ -42,10 +44,11 @@ use wire::Wire;
 /// Features that a case may require.
 ///
 /// Source: the `requires` of the case format.
-const FEATURES: [&str; 14] = [
+const FEATURES: [&str; 17] = [
     "bridged-pods",
     "ClusterNetworkPolicy",
     "egress-masquerade",
+    "empty-services-setting",
     "fragments",
     "gateway",
     "hostport",
@@ -54,15 +57,17 @@ const FEATURES: [&str; 14] = [
     "localhost-nodeports",
     "masquerade-all",
     "nodeport-addresses",
+    "pod-records",
     "sctp",
     "tcp-raw",
     "topology-hints",
+    "upstream",
 ];
 
 /// Where cases are carried out: makes the lab that a case describes.
 pub trait Ground {
     /// A lab in which connections are opened.
-    type Stage: Stage;
+    type Stage: Stage + NameServer;
 
     /// A lab at which frames are sent and received by hand.
     type Wire: Wire;
@@ -153,6 +158,9 @@ fn verdict(case: &Case, ground: &impl Ground, findings: &mut Findings) -> Verdic
         Case::L3(case) => ground
             .wire(case)
             .and_then(|(mut lab, mut on)| l3::judge(case, &mut lab, &mut on, findings)),
+        Case::Dns(case) => ground
+            .stage(case)
+            .and_then(|(mut lab, mut on)| dns::judge(case, &mut lab, &mut on, findings)),
         Case::NotSupported(_) => return Verdict::Skipped("not supported yet".to_owned()),
     };
     if ground.is_interrupted() {

@@ -50,6 +50,11 @@ fn services() {
 }
 
 #[test]
+fn dns() {
+    judge("dns", 36);
+}
+
+#[test]
 fn maglev() {
     judge("maglev", 7);
 }

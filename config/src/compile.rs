@@ -34,10 +34,12 @@ use ipnet::IpNet;
 use kswitch_tables::{Generation, Prefix, Protocol, RouterId, Snapshot};
 
 pub use balancing::Balancing;
+pub(crate) use changes::are_same;
 pub use names::{FrontendName, Names};
 pub use plan::{Plan, PlannedGateway, PlannedPort, PortKind};
 pub use policy::{PolicyNames, PolicyObject};
 
+use crate::dns::{ZoneMaker, Zones};
 use crate::endpoints::{NodeIndex, Places, key};
 use crate::{Cluster, Observed};
 use fabric::Fabrics;
@@ -62,6 +64,8 @@ pub struct Compiled {
     pub names: Names,
     /// The health checks that nodes answer.
     pub health_checks: Vec<HealthCheck>,
+    /// What is answered to who asks for a name.
+    pub zones: Arc<Zones>,
 }
 
 /// A health check that every node answers for a Service.
@@ -105,6 +109,7 @@ pub struct Compiler {
     fabrics: Fabrics,
     services: Services,
     policies: policy::Engine,
+    zones: ZoneMaker,
     host_labels: Map<HostPortKey, u32>,
     labels: Labels,
     previous: Option<(Arc<Cluster>, Observed)>,
@@ -120,6 +125,7 @@ impl Compiler {
             fabrics: Fabrics::default(),
             services: Services::default(),
             policies: policy::Engine::new(seed),
+            zones: ZoneMaker::default(),
             host_labels: Map::default(),
             labels: Labels::default(),
             previous: None,
@@ -147,6 +153,8 @@ impl Compiler {
         let before = previous.map(|(cluster, _)| cluster);
         let fabric = self.fabrics.update(cluster, before, &layout, entries, self.seed);
 
+        let records = parts.iter().map(|part| Arc::clone(&part.records));
+        let zones = self.zones.make(cluster, records, generation);
         let (policies, policy_names) = self.policies.update(cluster, before);
 
         let mut merged = Merged::with_room_for(&parts, self.seed);
@@ -182,7 +190,7 @@ impl Compiler {
         };
         let plan = Arc::clone(&fabric.plan);
         self.previous = Some((Arc::clone(cluster), observed.clone()));
-        Compiled { snapshot, plan, names, health_checks }
+        Compiled { snapshot, plan, names, health_checks, zones }
     }
 
     /// Gives nodes their numbers, unless they have them already.

@@ -1,6 +1,7 @@
 //! lab.toml: the settings, and objects written in it.
 
 mod balancers;
+mod dns;
 mod fields;
 mod policy;
 mod settings;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 pub(crate) use short::short_field;
 
+use crate::dns_settings::DnsSettings;
 use crate::draft::{Entry, Host};
 use crate::error::{Finding, Findings, Origin};
 use crate::gateway_settings::GatewaySettings;
@@ -33,7 +35,7 @@ pub(crate) struct Lab {
     pub(crate) is_broken: bool,
 }
 
-const SETTINGS: [&str; 5] = ["lab", "cluster", "switch", "policy", "load-balancers"];
+const SETTINGS: [&str; 6] = ["lab", "cluster", "switch", "policy", "dns", "load-balancers"];
 const EXTERNAL: &str = "external";
 /// Keys of `[cluster]` that no address depends on.
 const HARMLESS: [&str; 8] = [
@@ -78,6 +80,7 @@ pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
         lab: settings::lab(table("lab"), &part("lab"), directory, &mut lab.findings),
         cluster: settings::cluster(table("cluster"), &part("cluster"), &mut of_cluster),
         switch: settings::switch(table("switch"), &part("switch"), &mut lab.findings),
+        dns: dns::dns(table("dns"), &part("dns"), &mut lab.findings),
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
         gateway: balancers::balancers(
             table("load-balancers"),
@@ -159,6 +162,7 @@ impl Default for Lab {
                 switch: SwitchSettings::default(),
                 policy: PolicySettings::default(),
                 gateway: GatewaySettings::default(),
+                dns: DnsSettings::default(),
             },
             entries: Vec::new(),
             hosts: Vec::new(),

@@ -10,6 +10,8 @@ mod check;
 mod cluster;
 mod cluster_policy;
 mod compile;
+mod dns;
+mod dns_settings;
 mod draft;
 mod endpoints;
 mod error;
@@ -37,6 +39,10 @@ mod validate;
 
 pub use cluster::{Cluster, External, Labels, Node, Pod, Proxy, Taint, Workload, ZONE_LABEL};
 pub use cluster_policy::ClusterNetworkPolicy;
+pub use dns::{
+    Answer, Data, Existence, Labels as NameLabels, Name, Question, Record, TTL, Type, Zones,
+};
+pub use dns_settings::{DnsSettings, EmptyServices, PodRecords, ReverseEndpoints};
 pub use draft::{Applied, Change, Draft, ObjectName, Outcome};
 pub use endpoints::endpoint_slices;
 pub use error::{Errors, Look, Place, Problem, Severity, render};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::dns_settings::DnsSettings;
 use crate::gateway_settings::GatewaySettings;
 use crate::policy_settings::PolicySettings;
 use crate::syntax;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[load-balancers]`.
     pub gateway: GatewaySettings,
+    /// `[dns]`.
+    pub dns: DnsSettings,
 }
 
 /// `[lab]`: what it is called, and where its objects are.

@@ -32,6 +32,7 @@ pub use sockets::Sockets;
 
 use dial::Dialer;
 
+use super::datagrams::canonical;
 use super::listen::Tasks;
 
 /// Connections one server holds at a time, over all its ports; the newest beyond are closed.
@@ -172,15 +173,6 @@ impl Ends {
     /// IPv4 addresses as themselves, though they come by a socket for both families.
     fn new(client: SocketAddr, server: SocketAddr) -> Self {
         Self { client: canonical(client), server: canonical(server) }
-    }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(address.ip().to_canonical(), v6.port())
-        }
-        other => other,
     }
 }
 

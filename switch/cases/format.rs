@@ -4,6 +4,7 @@
 //! them. What an area judges is in the file of its name; everything here is common to all. A word
 //! that the format does not have is an error, with its place.
 
+pub mod dns;
 pub mod l3;
 pub mod maglev;
 pub mod nat;
@@ -147,6 +148,9 @@ pub struct Settings {
     /// Largest IP packets.
     #[serde(default)]
     pub mtu: Mtu,
+    /// The name server.
+    #[serde(flatten)]
+    pub dns: dns::DnsSettings,
 }
 
 /// Largest IP packets of links, octets.

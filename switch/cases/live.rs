@@ -19,6 +19,7 @@ mod connection;
 mod fetch;
 mod frames;
 mod packet;
+mod questions;
 mod silence;
 mod site;
 mod sockets;

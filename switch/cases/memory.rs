@@ -9,11 +9,13 @@ use kswitch_tables::{Address, MacAddress};
 
 use super::caller::Caller;
 use super::converse::converse;
-use super::format::Transport;
+use super::dns::NameServer;
+use super::format::{HostRef, Transport, dns};
 use super::hosts::{HEALTH_CHECK, Hosts, endpoint};
 use super::stage::{Attempt, Bench, Call, Fetched, Outcome, Stage};
 use super::topology::{Broken, Lab, Machine};
 use super::wire::Wire;
+use crate::agents::dns::message;
 use crate::agents::health;
 use crate::sim::World;
 use crate::sim::craft::Craft;
@@ -112,6 +114,28 @@ impl Bench for Memory {
 
     fn drops(&self) -> BTreeMap<&'static str, u64> {
         self.world.drops()
+    }
+}
+
+impl NameServer for Memory {
+    fn change(&mut self, lab: &Lab) -> Result<(), Broken> {
+        Bench::change(self, lab)
+    }
+
+    fn ask(
+        &mut self,
+        _from: Option<&HostRef>,
+        request: &[u8],
+        transport: dns::Transport,
+    ) -> Option<Vec<u8>> {
+        let transport = match transport {
+            dns::Transport::Udp => message::Transport::Udp,
+            dns::Transport::Tcp => message::Transport::Tcp,
+        };
+        match message::answer(self.world.zones(), request, transport) {
+            message::Outcome::Answered(reply) => Some(reply.octets),
+            message::Outcome::Unknown(_) | message::Outcome::Ignored => None,
+        }
     }
 }
 

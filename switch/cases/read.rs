@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::format::{Area, File, Head, Level, l3, maglev, nat, policy, services};
+use super::format::{Area, File, Head, Level, dns, l3, maglev, nat, policy, services};
 
 /// A case of any area.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub enum Case {
     Nat(Box<File<nat::Step>>),
     /// About single packets.
     L3(Box<File<l3::Step>>),
+    /// About cluster DNS.
+    Dns(Box<File<dns::Step>>),
     /// Of an area that is not carried out yet.
     NotSupported(Head),
 }
@@ -49,6 +51,7 @@ impl Case {
             Self::Policy(case) => heading(case),
             Self::Nat(case) => heading(case),
             Self::L3(case) => heading(case),
+            Self::Dns(case) => heading(case),
             Self::NotSupported(Head { case, area }) => {
                 Heading { name: case, area: *area, title: "", requires: &[], level: Level::Must }
             }
@@ -109,7 +112,8 @@ pub fn read(name: &str, text: &str) -> Result<Case, Error> {
         Area::NetworkPolicy | Area::ClusterNetworkPolicy => Case::Policy(parse(name, text)?),
         Area::Nat => Case::Nat(parse(name, text)?),
         Area::L3 => Case::L3(parse(name, text)?),
-        Area::Dns | Area::L7 => Case::NotSupported(head),
+        Area::Dns => Case::Dns(parse(name, text)?),
+        Area::L7 => Case::NotSupported(head),
     })
 }
 

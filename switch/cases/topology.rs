@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kswitch_config::{
-    Addressing, Cluster, ClusterSettings, Draft, External, Kind, LabSettings, Masquerade,
-    NodePorts, Outcome, PortKind, Settings, SwitchSettings,
+    Addressing, Cluster, ClusterSettings, Data, DnsSettings, Draft, EmptyServices, External, Kind,
+    LabSettings, Masquerade, Name, NodePorts, Outcome, PodRecords, PortKind, ReverseEndpoints,
+    Settings, SwitchSettings,
 };
 use serde_json::{Value, json};
 
@@ -303,6 +304,7 @@ fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
         masquerade_all,
         egress_masquerade,
         mtu,
+        dns,
     } = &case.settings;
     let every: Vec<IpNet> =
         ["0.0.0.0/0", "::/0"].into_iter().filter_map(|n| n.parse().ok()).collect();
@@ -316,7 +318,8 @@ fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
         pod_cidrs: or(&cluster.pod_cidrs, default.pod_cidrs.clone()),
         service_cidrs: or(&cluster.service_cidrs, default.service_cidrs.clone()),
         node_cidrs: NODE_CIDRS.into_iter().filter_map(|net| net.parse().ok()).collect(),
-        dns_addresses: Vec::new(),
+        domain: dns.cluster_domain.clone().unwrap_or(default.domain),
+        dns_addresses: dns.dns_service_ip.into_iter().collect(),
         mtu: mtu.pods.unwrap_or(default.mtu),
         masquerade: Masquerade {
             egress: *egress_masquerade,
@@ -330,7 +333,50 @@ fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
         lab: LabSettings { name: name.to_owned(), ..LabSettings::default() },
         cluster,
         switch: SwitchSettings { metrics: None, ..SwitchSettings::default() },
+        dns: dns_settings(dns),
         ..Settings::default()
+    }
+}
+
+/// Names as a case says; the name server is no pod of the lab.
+fn dns_settings(dns: &format::dns::DnsSettings) -> DnsSettings {
+    use format::dns::{DnsSettings as Written, EmptyServices as Empty, PodRecords as Mode};
+    let Written { pod_records, empty_services, reverse_zones, upstream, endpoint_ptr, .. } = dns;
+    let known = upstream.iter().filter_map(|record| {
+        let name = Name::parse(record.owner.as_deref()?)?;
+        let data = match record.kind.as_str() {
+            "A" | "AAAA" => Data::address(record.data.parse().ok()?),
+            "CNAME" => Data::Cname(Name::parse(&record.data)?),
+            "TXT" => Data::Txt(record.data.as_str().into()),
+            "PTR" => Data::Ptr(Name::parse(&record.data)?),
+            "NS" => Data::Ns(Name::parse(&record.data)?),
+            "SRV" => {
+                let (port, target) = (record.port?, Name::parse(&record.data)?);
+                Data::Srv { weight: 1, port, target }
+            }
+            _ => return None,
+        };
+        Some((name, data))
+    });
+    DnsSettings {
+        enabled: false,
+        pod_records: match pod_records {
+            Mode::Disabled => PodRecords::Disabled,
+            Mode::Insecure => PodRecords::Insecure,
+            Mode::Verified => PodRecords::Verified,
+        },
+        empty_services: match empty_services {
+            Some(Empty::Nxdomain) => EmptyServices::DoNotExist,
+            None => EmptyServices::Exist,
+        },
+        reverse_endpoints: if *endpoint_ptr {
+            ReverseEndpoints::All
+        } else {
+            ReverseEndpoints::Headless
+        },
+        reverse_zones: Some(reverse_zones.clone()),
+        outside: known.collect(),
+        ..DnsSettings::default()
     }
 }
 

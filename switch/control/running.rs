@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kswitch_config::{
-    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort,
+    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort, Zones,
 };
 use kswitch_tables::{Generation, PortId};
 
@@ -83,6 +83,8 @@ pub struct Running {
     pub observed: Observed,
     /// What ids of the published snapshot are called.
     pub names: Arc<Names>,
+    /// What is answered to who asks for a name.
+    pub zones: Arc<Zones>,
     diversions: Diversions,
     health_checks: HealthChecks,
     loopbacks: Loopbacks,
@@ -112,7 +114,7 @@ impl Running {
         let mut compiler = Compiler::new(options.seed);
         let generation = Generation(1);
         let compiled = compiler.compile(&cluster, &observed, generation);
-        let Compiled { snapshot, names, plan, health_checks } = compiled;
+        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
         let lab = Lab::open(&cluster.settings.lab.name)?;
         if lab.reclaimed() > 0 {
             tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
@@ -122,6 +124,7 @@ impl Running {
             cluster,
             observed,
             names: Arc::new(names),
+            zones,
             diversions: Diversions::default(),
             health_checks: HealthChecks::new(echo.runtime().clone()),
             loopbacks: Loopbacks::new(echo.runtime().clone()),
@@ -145,7 +148,7 @@ impl Running {
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
         let compiled = self.compiler.compile(&cluster, &self.observed, generation);
-        let Compiled { snapshot, names, plan, health_checks } = compiled;
+        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
         let (going, coming) = self.difference(&plan);
         let before = std::mem::replace(&mut self.cluster, cluster);
         // a machine that changes its address goes before it comes: one name, one namespace
@@ -158,6 +161,7 @@ impl Running {
         }
         self.generation = generation;
         self.names = Arc::new(names);
+        self.zones = zones;
         self.switch.publish(Arc::new(snapshot))?;
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
             tracing::warn!("a worker is slow to take generation {}", generation.0);

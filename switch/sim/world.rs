@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kswitch_config::{
-    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind,
+    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind, Zones,
 };
 use kswitch_tables::{Address, Generation, MacAddress, PortId, Snapshot, Tick};
 
@@ -46,6 +46,7 @@ pub struct World {
     pub counters: Arc<Counters>,
     names: Names,
     health_checks: Vec<HealthCheck>,
+    zones: Arc<Zones>,
     compiler: Compiler,
     worker: Worker,
     mailbox: Arc<Mailbox>,
@@ -61,7 +62,7 @@ impl World {
     pub fn new(cluster: Arc<Cluster>, observed: Observed, seed: u64) -> Self {
         let mut compiler = Compiler::new(seed);
         let made = compiler.compile(&cluster, &observed, Generation(1));
-        let Compiled { snapshot, names, plan, health_checks } = made;
+        let Compiled { snapshot, names, plan, health_checks, zones } = made;
         let shared = shared(CONNECTIONS, seed);
         let ports = plan.ports.iter().map(|port| usize::from(port.id.0) + 1).max().unwrap_or(0);
         // room for ports that come later
@@ -80,6 +81,7 @@ impl World {
             counters,
             names,
             health_checks,
+            zones,
             compiler,
             worker,
             mailbox,
@@ -99,10 +101,11 @@ impl World {
         self.cluster = cluster;
         let generation = Generation(self.snapshot.generation.0 + 1);
         let compiled = self.compiler.compile(&self.cluster, &self.observed, generation);
-        let Compiled { snapshot, names, plan, health_checks } = compiled;
+        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
         self.snapshot = Arc::new(snapshot);
         self.names = names;
         self.health_checks = health_checks;
+        self.zones = zones;
         self.attach(&plan.ports);
         self.publish();
     }
@@ -194,6 +197,11 @@ impl World {
     /// The health checks that nodes answer now.
     pub fn health_checks(&self) -> &[HealthCheck] {
         &self.health_checks
+    }
+
+    /// What is answered now to who asks for a name.
+    pub const fn zones(&self) -> &Arc<Zones> {
+        &self.zones
     }
 
     /// The port of a machine.

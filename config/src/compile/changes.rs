@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 /// Whether two lists hold the same objects in the same order.
-pub(super) fn are_same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
+pub(crate) fn are_same<T>(before: &[Arc<T>], after: &[Arc<T>]) -> bool {
     before.len() == after.len() && before.iter().zip(after).all(|(a, b)| Arc::ptr_eq(a, b))
 }
 

@@ -18,6 +18,7 @@ use super::categories::{self, Categories, Users};
 use super::loads::LoadIds;
 use super::services::{PortLabel, State};
 use crate::Cluster;
+use crate::dns::ServiceRecords;
 use crate::endpoints::{Candidate, NodeIndex, PortCandidates, number, protocol};
 
 /// How long a client sticks to its endpoint if nothing is said, seconds.
@@ -42,6 +43,8 @@ pub(super) struct Part {
     pub(super) health: Option<Health>,
     /// Its ports, with the labels of their frontends.
     pub(super) ports: Vec<PortLabel>,
+    /// What is answered to who asks for its name.
+    pub(super) records: Arc<ServiceRecords>,
 }
 
 /// Where a frontend is served.

@@ -8,6 +8,7 @@ use super::changes::{are_same, between, same_ends};
 use super::loads::LoadIds;
 use super::service::{self, Part};
 use super::{Layout, Map};
+use crate::dns::ServiceRecords;
 use crate::endpoints::{self, Gathering, Sources, gather, key};
 use crate::{Cluster, Observed, Pod};
 
@@ -109,8 +110,11 @@ impl Services {
         let gathered = gather(gathering, &state.layout.places, state.observed);
 
         self.loads.reconsider(old_ports.iter().map(|port| port.label));
-        let part = service::compile(service, &gathered, ports, state, &mut self.loads);
+        let mut part = service::compile(service, &gathered, ports, state, &mut self.loads);
         self.loads.settle();
+        let records = ServiceRecords::of(gathering, state.observed);
+        let same = old.map(|old| &old.records).filter(|old| ***old == records);
+        part.records = same.map_or_else(|| Arc::new(records), Arc::clone);
         Arc::new(part)
     }
 }

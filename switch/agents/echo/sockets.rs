@@ -3,10 +3,10 @@
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 
-use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Protocol, Type};
 
 use super::{EchoPort, Speaks};
+use crate::agents::datagrams;
 use crate::agents::listen::{both_families, everywhere, listen};
 use crate::agents::namespace::Namespace;
 
@@ -55,17 +55,7 @@ impl Sockets {
                 Err(error) if is_unsupported(&error) => self.unsupported.push(port),
                 Err(error) => return Err(error),
             },
-            Speaks::Datagrams => {
-                let (socket, address) = both_families(Type::DGRAM, Protocol::UDP, port.number)?;
-                // A host has several addresses: the answer leaves from the one that was asked.
-                if address.is_ipv6() {
-                    setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-                } else {
-                    setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-                }
-                socket.bind(&address.into())?;
-                self.datagrams.push(socket.into());
-            }
+            Speaks::Datagrams => self.datagrams.push(datagrams::open(port.number)?),
         }
         Ok(())
     }
