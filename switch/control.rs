@@ -7,10 +7,12 @@
 mod answer;
 mod diversions;
 mod echoes;
+mod etc;
 mod health;
 mod hosts;
 mod loopbacks;
 pub mod metrics;
+mod name_servers;
 pub mod request;
 pub mod run;
 pub mod running;

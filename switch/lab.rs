@@ -101,6 +101,21 @@ impl Lab {
         }
     }
 
+    /// Writes the files of a host that is there anew; its processes see them at once, but for the
+    /// name of the host, which is theirs from the start.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn write_files(
+        &self,
+        namespace: &str,
+        hostname: &str,
+        resolv_conf: Option<&str>,
+        hosts: Option<&str>,
+    ) -> Result<(), Error> {
+        etc::write(self.name(), namespace, &host::files(hostname, resolv_conf, hosts))
+    }
+
     /// Runs [`host::make`] for each spec on a few threads.
     ///
     /// On the first failure the others finish what they have begun and take no more.

@@ -12,6 +12,7 @@ mod name;
 mod outside;
 mod record;
 mod reverse;
+mod servers;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ mod zones;
 
 pub use name::{Labels, Name};
 pub use record::{Answer, Data, Existence, Record, TTL, Type};
+pub use servers::{NameServer, name_servers};
 pub use zones::Zones;
 
 pub(crate) use service::ServiceRecords;

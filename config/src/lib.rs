@@ -5,6 +5,7 @@
 //! rule holds, or all that is wrong is reported at once and nothing changes.
 #![forbid(unsafe_code)]
 
+mod addons;
 mod allocate;
 mod check;
 mod cluster;
@@ -40,7 +41,8 @@ mod validate;
 pub use cluster::{Cluster, External, Labels, Node, Pod, Proxy, Taint, Workload, ZONE_LABEL};
 pub use cluster_policy::ClusterNetworkPolicy;
 pub use dns::{
-    Answer, Data, Existence, Labels as NameLabels, Name, Question, Record, TTL, Type, Zones,
+    Answer, Data, Existence, Labels as NameLabels, Name, NameServer, Question, Record, TTL, Type,
+    Zones, name_servers,
 };
 pub use dns_settings::{DnsSettings, EmptyServices, PodRecords, ReverseEndpoints};
 pub use draft::{Applied, Change, Draft, ObjectName, Outcome};

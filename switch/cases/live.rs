@@ -37,7 +37,7 @@ pub use site::Site;
 pub use sockets::Sockets;
 
 use super::Ground;
-use super::format::File;
+use super::format::{Area, File};
 use super::topology::{Broken, Lab, Step};
 use crate::agents::echo::Echo;
 use crate::control::running;
@@ -97,7 +97,10 @@ impl OnTaps {
     /// left under that name goes.
     fn site<S: Step>(&self, case: &File<S>) -> Result<(Lab, Site), Broken> {
         for number in 0..LABS {
-            let lab = Lab::new(&format!("kswitch-test-{number}"), case)?;
+            let mut lab = Lab::new(&format!("kswitch-test-{number}"), case)?;
+            if case.area == Area::Dns {
+                lab.add_name_servers()?;
+            }
             match Site::start(Arc::clone(&self.shared), &lab) {
                 Ok(site) => return Ok((lab, site)),
                 Err(running::Error::Lab(lab::Error::Running { .. })) => {}

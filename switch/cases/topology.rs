@@ -112,6 +112,15 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Adds name servers, where cases are carried out on real machines.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn add_name_servers(&mut self) -> Result<(), Broken> {
+        self.draft = self.draft.clone().with_name_servers();
+        self.validate()
+    }
+
     /// What the switch is told to be.
     pub const fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster

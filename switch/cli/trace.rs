@@ -120,7 +120,7 @@ fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
 
 /// A lab that does not run.
 fn compile(path: &Path) -> Result<(Draft, Arc<Cluster>, Compiled), Error> {
-    let draft = Draft::read(path);
+    let draft = Draft::read(path).with_addons();
     let cluster = draft.validate(None);
     let cluster = Arc::new(cluster.map_err(|errors| Error::with_code(errors, BAD_CONFIG))?);
     let compiled = Compiler::new(0).compile(&cluster, &Observed::default(), Generation(1));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
 
-use super::metrics::{self, ConntrackReading, PortReading, Reading, WorkerReading};
+use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
 use super::request::{ConntrackStats, Failure, HostName, Manifest, Place, Request, Response};
 use super::running::{self, Running};
 use super::socket::{Answer, Control};
@@ -85,7 +85,7 @@ impl Office {
     }
 
     fn reload(&self) -> Response {
-        self.become_draft(Draft::read(&self.path))
+        self.become_draft(Draft::read(&self.path).with_addons())
     }
 
     /// Validates a draft against the lab as it is, and makes the lab like it.
@@ -246,6 +246,7 @@ impl metrics::Source for Office {
         let desk = self.desk();
         let Some(running) = &desk.running else { return Reading::default() };
         let (entries, capacity) = occupancy(running);
+        let dns = running.dns().counters();
         let drops = DropReason::ALL.iter().map(|reason| {
             let count = running.switch.workers().map(|(_, counters)| counters.dropped(*reason));
             (reason.key(), count.sum())
@@ -256,6 +257,7 @@ impl metrics::Source for Office {
             drops: drops.collect(),
             workers: running.switch.workers().map(worker_reading).collect(),
             conntrack: ConntrackReading { entries, capacity },
+            dns: DnsReading { answers: dns.answers(), forwarded: dns.forwarded() },
         }
     }
 }

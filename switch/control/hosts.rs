@@ -1,8 +1,12 @@
 //! What each machine of the plan needs of the lab: its namespace, files and listeners.
 
-use kswitch_config::{Cluster, PlannedPort, Pod, PortKind};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::agents::echo::{EchoPort, Identity};
+use kswitch_config::{Cluster, NameServer, PlannedPort, Pod, PortKind, name_servers};
+
+use super::etc;
+use crate::agents::echo::{EchoPort, Identity, Speaks};
 use crate::lab::HostSpec;
 
 /// What every machine of the lab calls its interface.
@@ -11,26 +15,10 @@ pub(crate) const INTERFACE: &str = "eth0";
 /// Queues of a TAP: one, since a machine of the lab is rarely worth two workers.
 const QUEUES: usize = 1;
 
-/// The name servers a pod may list, and the octets of its search list.
-///
-/// Source: resolv.conf(5); KEP-2595.
-const NAME_SERVERS_MAX: usize = 3;
-
 /// What the lab must make for a port of the plan.
 pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort) -> HostSpec {
     let switch = &cluster.settings.switch;
-    let (hostname, resolv_conf) = match &planned.kind {
-        PortKind::Pod { namespace, name } => {
-            let hostname = cluster
-                .pod(namespace, name)
-                .and_then(|pod| pod.object.spec.as_ref()?.hostname.clone())
-                .unwrap_or_else(|| name.clone());
-            (hostname, Some(resolv_conf(cluster, Some(namespace))))
-        }
-        // a node resolves as the machine outside the cluster that it is
-        PortKind::Node { name } => (name.clone(), Some(resolv_conf(cluster, None))),
-        PortKind::External { name } => (name.clone(), None),
-    };
+    let Files { hostname, resolv_conf, hosts } = files(cluster, &planned.kind);
     HostSpec {
         namespace: planned.namespace.clone(),
         hostname,
@@ -41,31 +29,69 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort) -> HostSpec {
         gateways: planned.gateways.iter().map(|gateway| gateway.address).collect(),
         loopback: planned.loopback.clone(),
         resolv_conf,
-        hosts: None,
+        hosts,
         queues: QUEUES,
         plain: !switch.offloads,
     }
 }
 
-/// `/etc/resolv.conf` under `dnsPolicy: ClusterFirst`; without a namespace, without a search list.
-///
-/// Source: Kubernetes "DNS for Services and Pods", Pod's DNS Policy.
-fn resolv_conf(cluster: &Cluster, namespace: Option<&str>) -> String {
-    use std::fmt::Write;
-    let settings = &cluster.settings.cluster;
-    let domain = &settings.domain;
-    let mut text = String::new();
-    if let Some(namespace) = namespace {
-        // writing to a string cannot fail
-        let _ = writeln!(text, "search {namespace}.svc.{domain} svc.{domain} {domain}");
+/// What a machine's processes find under `/etc` instead of the machine's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Files {
+    pub(super) hostname: String,
+    pub(super) resolv_conf: Option<String>,
+    pub(super) hosts: Option<String>,
+}
+
+/// The files of a machine.
+pub(super) fn files(cluster: &Cluster, kind: &PortKind) -> Files {
+    match kind {
+        PortKind::Pod { namespace, name } => match cluster.pod(namespace, name) {
+            Some(pod) => files_of_pod(cluster, pod),
+            None => Files { hostname: name.clone(), ..Files::default() },
+        },
+        PortKind::Node { name } => {
+            let resolv_conf = Some(etc::of_node(cluster));
+            Files { hostname: name.clone(), resolv_conf, hosts: None }
+        }
+        PortKind::External { name } => Files { hostname: name.clone(), ..Files::default() },
     }
-    for server in settings.dns_addresses.iter().take(NAME_SERVERS_MAX) {
-        let _ = writeln!(text, "nameserver {server}");
+}
+
+fn files_of_pod(cluster: &Cluster, pod: &Pod) -> Files {
+    Files {
+        hostname: etc::hostname(cluster, pod),
+        resolv_conf: Some(etc::of_pod(cluster, pod)),
+        hosts: Some(etc::hosts(cluster, pod)),
     }
-    if namespace.is_some() {
-        text.push_str("options ndots:5\n");
-    }
-    text
+}
+
+/// The files of pods that are not as they were, by the namespace that they are in. Pods that came
+/// have theirs already.
+pub(super) fn changed_files(before: &Cluster, after: &Cluster) -> Vec<(String, Files)> {
+    let same_settings = before.settings.cluster == after.settings.cluster;
+    let old: HashMap<(&str, &str), &Arc<Pod>> =
+        before.pods.iter().map(|pod| ((&*pod.namespace, &*pod.name), pod)).collect();
+    let pods = after.pods.iter().filter(|pod| !pod.host_network).filter_map(|pod| {
+        let old = *old.get(&(&*pod.namespace, &*pod.name))?;
+        if same_settings && Arc::ptr_eq(old, pod) {
+            return None;
+        }
+        let files = files_of_pod(after, pod);
+        let kind = PortKind::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        (files != files_of_pod(before, old))
+            .then(|| (kind.namespace(&after.settings.lab.name), files))
+    });
+    pods.collect()
+}
+
+/// Whose network a pod lives in.
+pub(super) fn home(cluster: &Cluster, pod: &Pod) -> PortKind {
+    let node = cluster.nodes.get(pod.node).filter(|_| pod.host_network);
+    node.map_or_else(
+        || PortKind::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() },
+        |node| PortKind::Node { name: node.name.clone() },
+    )
 }
 
 /// A machine's echo server: where its sockets are, which they are, and who it says it is.
@@ -79,9 +105,11 @@ pub(super) struct EchoSpec {
 /// The echo servers of the cluster, by the name of the port or pod they belong to.
 pub(super) fn echo_specs(cluster: &Cluster) -> impl Iterator<Item = (PortKind, EchoSpec)> {
     let lab = &cluster.settings.lab.name;
+    let servers = name_servers(cluster);
     let pods = cluster.pods.iter().map(move |pod| {
         let kind = PortKind::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
-        (kind.clone(), pod_echo(cluster, lab, kind, pod))
+        let server = servers.iter().find(|server| Arc::ptr_eq(&server.pod, pod));
+        (kind, pod_echo(cluster, lab, pod, server))
     });
     let externals = cluster.externals.iter().map(move |external| {
         let kind = PortKind::External { name: external.name.clone() };
@@ -102,20 +130,24 @@ pub(super) fn echo_specs(cluster: &Cluster) -> impl Iterator<Item = (PortKind, E
     pods.chain(externals)
 }
 
-fn pod_echo(cluster: &Cluster, lab: &str, kind: PortKind, pod: &Pod) -> EchoSpec {
+fn pod_echo(cluster: &Cluster, lab: &str, pod: &Pod, server: Option<&NameServer>) -> EchoSpec {
     let node = cluster.nodes.get(pod.node).map(|node| node.name.clone());
-    let home = match &node {
-        Some(node) if pod.host_network => PortKind::Node { name: node.clone() },
-        _ => kind,
-    };
     let hostname = pod.object.spec.as_ref().and_then(|spec| spec.hostname.clone());
     let ports = pod.container_ports().filter_map(|port| {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
         Some((protocol, u16::try_from(port.container_port).ok()?))
     });
+    let mut ports = EchoPort::of_pod(ports);
+    if let Some(NameServer { udp, tcp, .. }) = server {
+        ports.retain(|port| match port.speaks {
+            Speaks::Datagrams => !udp.contains(&port.number),
+            Speaks::Sctp => true,
+            Speaks::Http | Speaks::Text | Speaks::HttpOrText => !tcp.contains(&port.number),
+        });
+    }
     EchoSpec {
-        namespace: home.namespace(lab),
-        ports: EchoPort::of_pod(ports),
+        namespace: home(cluster, pod).namespace(lab),
+        ports,
         identity: Identity {
             name: pod.name.clone(),
             hostname: hostname.unwrap_or_else(|| pod.name.clone()),

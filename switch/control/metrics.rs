@@ -46,6 +46,17 @@ pub struct Reading {
     pub workers: Vec<WorkerReading>,
     /// The table of flows.
     pub conntrack: ConntrackReading,
+    /// The name servers.
+    pub dns: DnsReading,
+}
+
+/// What the name servers were asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsReading {
+    /// Answers by transport and code, each pair once.
+    pub answers: Vec<(&'static str, &'static str, u64)>,
+    /// Questions that were passed on to somebody outside.
+    pub forwarded: u64,
 }
 
 /// What one port carried.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kswitch_config::{
-    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort, Zones,
+    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort,
 };
 use kswitch_tables::{Generation, PortId};
 
 use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
 use super::health::HealthChecks;
-use super::hosts::{echo_specs, host_spec};
+use super::hosts::{Files, changed_files, echo_specs, host_spec};
 use super::loopbacks::Loopbacks;
+use super::name_servers::NameServers;
 use super::switch::{self, Options, Switch};
+use crate::agents::dns::Dns;
 use crate::agents::echo::Echo;
 use crate::lab::{self, Lab};
 
@@ -83,11 +85,10 @@ pub struct Running {
     pub observed: Observed,
     /// What ids of the published snapshot are called.
     pub names: Arc<Names>,
-    /// What is answered to who asks for a name.
-    pub zones: Arc<Zones>,
     diversions: Diversions,
     health_checks: HealthChecks,
     loopbacks: Loopbacks,
+    name_servers: NameServers,
     echoes: Echoes,
     /// The workers and their tables.
     pub switch: Switch,
@@ -124,10 +125,10 @@ impl Running {
             cluster,
             observed,
             names: Arc::new(names),
-            zones,
             diversions: Diversions::default(),
             health_checks: HealthChecks::new(echo.runtime().clone()),
             loopbacks: Loopbacks::new(echo.runtime().clone()),
+            name_servers: NameServers::new(Dns::new(echo.runtime().clone(), zones)),
             echoes: Echoes::new(echo),
             switch,
             lab,
@@ -161,12 +162,13 @@ impl Running {
         }
         self.generation = generation;
         self.names = Arc::new(names);
-        self.zones = zones;
         self.switch.publish(Arc::new(snapshot))?;
+        self.name_servers.dns.publish(zones);
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
             tracing::warn!("a worker is slow to take generation {}", generation.0);
         }
         self.remove(&gone)?;
+        self.write_files(&before)?;
         self.listen(&health_checks);
         self.switch.free();
         Ok(())
@@ -196,8 +198,8 @@ impl Running {
     /// # Errors
     /// The first thing that could not be removed.
     pub fn close(self) -> Result<(), Error> {
-        let Self { health_checks, loopbacks, echoes, mut switch, lab, .. } = self;
-        drop((health_checks, loopbacks, echoes));
+        let Self { health_checks, loopbacks, name_servers, echoes, mut switch, lab, .. } = self;
+        drop((health_checks, loopbacks, name_servers, echoes));
         switch.stop();
         drop(switch);
         Ok(lab.close()?)
@@ -238,16 +240,33 @@ impl Running {
             self.diversions.leave(&old.namespace);
             self.health_checks.leave(&old.namespace);
             self.loopbacks.leave(&old.namespace);
+            self.name_servers.leave(&old.namespace);
             self.echoes.leave(&old.namespace);
             namespaces.push(old.namespace.clone());
         }
         Ok(self.lab.remove_hosts(&namespaces)?)
     }
 
+    /// Writes the files of machines that stay, as they are to be now.
+    fn write_files(&self, before: &Cluster) -> Result<(), Error> {
+        for (namespace, files) in changed_files(before, &self.cluster) {
+            let Files { hostname, resolv_conf, hosts } = files;
+            let (resolv_conf, hosts) = (resolv_conf.as_deref(), hosts.as_deref());
+            self.lab.write_files(&namespace, &hostname, resolv_conf, hosts)?;
+        }
+        Ok(())
+    }
+
+    /// The name servers, and what they were asked.
+    pub const fn dns(&self) -> &Dns {
+        &self.name_servers.dns
+    }
+
     fn listen(&mut self, health_checks: &[HealthCheck]) {
         self.diversions.keep(diversions::of_nodes(&self.cluster, self.attached.values()));
         self.health_checks.keep(&self.cluster, health_checks);
         self.loopbacks.keep(&self.cluster);
+        self.name_servers.keep(&self.cluster);
         self.echoes.keep(echo_specs(&self.cluster));
     }
 }

@@ -59,7 +59,7 @@ impl Moment {
 
     /// What would change if the lab became like this file.
     pub(super) fn changes(&self, path: &Path) -> Response {
-        let draft = Draft::read(path);
+        let draft = Draft::read(path).with_addons();
         let cluster = match draft.validate(Some(&self.cluster)) {
             Ok(cluster) => Arc::new(cluster),
             Err(errors) => return Response::failed(Failure::Invalid, errors.to_string()),

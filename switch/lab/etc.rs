@@ -69,6 +69,12 @@ fn place(directory: &Path, link: &Path) -> io::Result<()> {
     // again, because another lab that closes may remove the directory at any time
     loop {
         match symlink(directory, link) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AlreadyExists
+                    && fs::read_link(link).is_ok_and(|target| target == directory) =>
+            {
+                return Ok(());
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => return result,
         }

@@ -64,7 +64,9 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     }
     record.add(name, identity)?;
     namespace::name_thread(name).map_err(Error::failed(create))?;
-    etc::write(record.lab(), name, &files(spec))?;
+    let HostSpec { hostname, resolv_conf, hosts, .. } = spec;
+    let files = files(hostname, resolv_conf.as_deref(), hosts.as_deref());
+    etc::write(record.lab(), name, &files)?;
 
     let shares_addresses =
         if spec.loopback.is_empty() { SharesAddresses::No } else { SharesAddresses::WithRouter };
@@ -91,10 +93,13 @@ fn open_port(spec: &HostSpec) -> io::Result<(Vec<port::Queue>, port::Sender)> {
 }
 
 /// The files that a host finds under `/etc`.
-fn files(spec: &HostSpec) -> Vec<(&'static str, &str)> {
-    let HostSpec { hostname, resolv_conf, hosts, .. } = spec;
-    let hostname = Some(("hostname", hostname.as_str()));
-    let resolv_conf = resolv_conf.as_deref().map(|text| ("resolv.conf", text));
-    let hosts = hosts.as_deref().map(|text| ("hosts", text));
+pub(super) fn files<'f>(
+    hostname: &'f str,
+    resolv_conf: Option<&'f str>,
+    hosts: Option<&'f str>,
+) -> Vec<(&'static str, &'f str)> {
+    let hostname = Some(("hostname", hostname));
+    let resolv_conf = resolv_conf.map(|text| ("resolv.conf", text));
+    let hosts = hosts.map(|text| ("hosts", text));
     [hostname, resolv_conf, hosts].into_iter().flatten().collect()
 }

@@ -143,6 +143,13 @@ impl Lab {
         Ok(list["items"].as_array().cloned().unwrap_or_else(|| vec![list]))
     }
 
+    /// The pods that the lab's file has: the name servers are in a namespace of their own.
+    pub(crate) fn own_pods(&self) -> Result<Vec<Value>, Failed> {
+        let mut pods = self.get("pods")?;
+        pods.retain(|pod| pod["metadata"]["namespace"] == "default");
+        Ok(pods)
+    }
+
     /// The cluster IP of a Service of the default namespace, of one family.
     pub(crate) fn cluster_ip(&self, service: &str, is_v4: bool) -> Result<String, Failed> {
         let services = self.get("services")?;

@@ -13,6 +13,7 @@
 
 mod lab;
 mod labs;
+mod names;
 mod nodes;
 mod programs;
 mod scale;
@@ -31,6 +32,7 @@ fn main() {
     let tests = [
         traffic::TESTS,
         nodes::TESTS,
+        names::TESTS,
         programs::TESTS,
         labs::TESTS,
         upkeep::TESTS,

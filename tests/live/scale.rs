@@ -25,7 +25,7 @@ fn five_hundred() -> Result<(), Failed> {
     let mut lab = Lab::start(&name, &text)?;
     // how long it took is said, not judged: the machine may be busy
     eprintln!("{}", lab.ready);
-    let pods = lab.get("pods")?;
+    let pods = lab.own_pods()?;
     assert_eq!(pods.len(), 500);
     let targets: Vec<(String, String)> = pods
         .iter()

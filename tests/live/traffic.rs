@@ -34,7 +34,7 @@ fn service_reaches_both() -> Result<(), Failed> {
 
 fn crosses_nodes() -> Result<(), Failed> {
     let lab = Lab::quickstart()?;
-    for pod in lab.get("pods")? {
+    for pod in lab.own_pods()? {
         let name = pod["metadata"]["name"].as_str().ok_or("no name")?.to_owned();
         let has_port = !pod["spec"]["containers"][0]["ports"].is_null();
         for is_v4 in [true, false] {
@@ -116,7 +116,7 @@ spec = { selector = { app = "frontend" }, ports = [{ port = 90, targetPort = 900
 fn everyone_answers() -> Result<(), Failed> {
     let lab = Lab::quickstart()?;
     let ports = lab.get("ports")?;
-    assert_eq!(ports.len(), 6, "two nodes, three pods, one outside: {ports:?}");
+    assert_eq!(ports.len(), 8, "two nodes, three pods, two name servers, one outside: {ports:?}");
     let metrics = lab.ready.split("http://").nth(1).ok_or("no metrics")?;
     let (address, path) = metrics.trim().split_once('/').ok_or("no path")?;
     let text = fetch(address, &format!("/{path}"))?;

@@ -8,7 +8,7 @@ use super::{ConntrackReading, PortReading, Reading, WorkerReading};
 
 /// A reading in text.
 pub(super) fn write(reading: &Reading) -> String {
-    let Reading { generation, ports, drops, workers, conntrack } = reading;
+    let Reading { generation, ports, drops, workers, conntrack, dns } = reading;
     let ConntrackReading { entries, capacity } = conntrack;
     let mut text = Text::default();
     text.gauge("kswitch_snapshot_generation", "Generation of the published snapshot.", *generation);
@@ -30,6 +30,14 @@ pub(super) fn write(reading: &Reading) -> String {
             text.sample(name, &[("worker", &index.to_string()), ("core", &core)], value(worker));
         }
     }
+    let name = "kswitch_dns_answers_total";
+    text.head(name, "counter", "Answers of the name servers, by transport and code.");
+    for &(transport, code, count) in &dns.answers {
+        text.sample(name, &[("transport", transport), ("code", code)], count);
+    }
+    let name = "kswitch_dns_forwarded_total";
+    text.head(name, "counter", "Questions that the name servers passed on to somebody outside.");
+    text.sample(name, &[], dns.forwarded);
     text.gauge("kswitch_conntrack_entries", "Flows in conntrack.", *entries);
     text.gauge("kswitch_conntrack_capacity", "Flows that conntrack has room for.", *capacity);
     text.0
@@ -108,6 +116,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::DnsReading;
     use super::*;
 
     fn reading() -> Reading {
@@ -132,6 +141,7 @@ mod tests {
                 frames: 9,
             }],
             conntrack: ConntrackReading { entries: 10, capacity: 65_536 },
+            dns: DnsReading { answers: vec![("udp", "NXDOMAIN", 11)], forwarded: 12 },
         }
     }
 
@@ -148,6 +158,8 @@ mod tests {
             r#"kswitch_port_sent_frames_total{port="node/a\"\\\n",kind=""} 0"#,
             r#"kswitch_drops_total{reason="no_endpoint"} 7"#,
             r#"kswitch_drops_total{reason="malformed"} 0"#,
+            r#"kswitch_dns_answers_total{transport="udp",code="NXDOMAIN"} 11"#,
+            "kswitch_dns_forwarded_total 12",
             r#"kswitch_worker_busy_turns_total{worker="0",core="1"} 5"#,
             r#"kswitch_worker_idle_turns_total{worker="0",core="1"} 6"#,
             r#"kswitch_worker_sleeps_total{worker="0",core="1"} 8"#,
