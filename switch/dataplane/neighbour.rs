@@ -1,7 +1,7 @@
-//! ARP and neighbour discovery: the router answers for its own addresses, the bridge carries the
-//! rest.
+//! ARP and neighbour discovery: the router answers for its own addresses and those it leads inside,
+//! the bridge carries the rest.
 
-use kswitch_tables::{Address, MacAddress, Port, PortRole, Protocol, Snapshot};
+use kswitch_tables::{Address, MacAddress, Port, PortRole, Protocol, Route, RouterRole, Snapshot};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, Icmpv6Repr,
     NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
@@ -17,9 +17,19 @@ use crate::port::VNET_HEADER;
 /// Octets of an ARP message for Ethernet and IPv4.
 const ARP_OCTETS: usize = 28;
 
-/// Whether the router answers for `target` on this port.
-fn is_gateway(snapshot: &Snapshot, port: &Port, target: Address) -> bool {
-    snapshot.topology.gateways(port).iter().any(|gateway| gateway.address == target)
+/// Whether the router answers for `target` on this port: it is the router's own, or seems to be on
+/// the link and is not, since the edge leads it to a node, as load balancer addresses within the
+/// uplink's prefix. Cluster IPs are on no link, and the edge knows no way to them.
+fn answers_for(snapshot: &Snapshot, port: &Port, target: Address) -> bool {
+    let topology = &snapshot.topology;
+    let gateways = topology.gateways(port);
+    let is_led_inside = || {
+        let edge = topology.router(port.router).filter(|router| router.role == RouterRole::Edge);
+        gateways.iter().any(|gateway| gateway.on_link.contains(target))
+            && edge
+                .is_some_and(|edge| matches!(topology.route(edge, target), Some(Route::Router(_))))
+    };
+    gateways.iter().any(|gateway| gateway.address == target) || is_led_inside()
 }
 
 impl Pipeline {
@@ -57,7 +67,7 @@ impl Pipeline {
             return Err(DropReason::SpoofedAddress);
         }
         let target_address = Address::from(target);
-        if operation == ArpOperation::Request && is_gateway(snapshot, port, target_address) {
+        if operation == ArpOperation::Request && answers_for(snapshot, port, target_address) {
             let reply = ArpRepr::EthernetIpv4 {
                 operation: ArpOperation::Reply,
                 source_hardware_addr: EthernetAddress(port.router_mac.0),
@@ -112,7 +122,7 @@ impl Pipeline {
             if is_probe && (has_link_layer || !to_group) {
                 return Err(bad);
             }
-            if is_gateway(snapshot, port, target) {
+            if answers_for(snapshot, port, target) {
                 let (_, sender_mac) = frame.macs().ok_or(DropReason::FrameTooShort)?;
                 let answer = Advertisement { target, to: source, is_probe, sender_mac };
                 out.send(ingress, self.message.advertise(port, &answer));

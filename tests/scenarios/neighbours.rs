@@ -61,3 +61,54 @@ fn a_pod_cannot_claim_anothers_address() {
     nothing(&mut world, &client);
     nothing(&mut world, &near);
 }
+
+/// A neighbour solicitation as the machine's own stack sends it.
+fn solicitation(world: &World, from: &PortKind, sender: Address, target: Address) -> Vec<u8> {
+    let mut rest = target.bits().to_be_bytes().to_vec();
+    rest.extend([1, 1]);
+    rest.extend(world.port(from).unwrap().mac.0);
+    // the solicited-node group of the target
+    let group = Address::v6(0xff02_0000_0000_0000_0000_0001_ff00_0000 | target.bits() & 0xff_ffff);
+    let packet = kswitch::sim::icmp::message(sender, group, (135, 0), [0; 4], &rest).ttl(255);
+    let [.., a, b, c, d] = group.bits().to_be_bytes();
+    packet.frame(world.port(from).unwrap().mac, MacAddress([0x33, 0x33, a, b, c, d]))
+}
+
+#[test]
+fn the_edge_answers_for_load_balancers_on_the_uplink_and_for_nothing_else_inside() {
+    let balanced = r#"
+[[service]]
+metadata = { name = "public" }
+[service.spec]
+type = "LoadBalancer"
+clusterIP = "10.8.1.9"
+clusterIPs = ["10.8.1.9", "fd00:8::109"]
+ipFamilyPolicy = "RequireDualStack"
+selector = { app = "web" }
+ports = [{ port = 80, targetPort = 8080 }]
+"#;
+    let pools = "service-cidrs = [\"10.8.0.0/20\", \"fd00:8::/112\"]\n\
+                 load-balancer-pools = [\"198.51.100.128/28\", \"2001:db8:99::80/124\"]";
+    let shop = SHOP.replace("service-cidrs = [\"10.8.0.0/20\", \"fd00:8::/112\"]", pools);
+    let mut world = world(&format!("{shop}{balanced}"));
+    let host = internet();
+    let (own, own_v6) = (address(&world, &host, true), address(&world, &host, false));
+    let router = world.snapshot().topology.port(world.port(&host).unwrap().id).unwrap().router_mac;
+    let served = ["198.51.100.129", "2001:db8:99::81"];
+    let others = ["10.8.1.9", "198.51.100.130", "10.4.0.2"].map(|text| at(text, 0).address);
+    let ask = request(&world, &host, own, at(served[0], 0).address);
+    assert_eq!(moved_by_frame(&mut world, &host, &ask), each(&["answered"]));
+    assert_eq!(world.take(&host)[0][10 + 6..10 + 12], router.0);
+    let ask = solicitation(&world, &host, own_v6, at(served[1], 0).address);
+    assert_eq!(moved_by_frame(&mut world, &host, &ask), each(&["answered"]));
+    assert_eq!(world.take(&host)[0][10 + 6..10 + 12], router.0);
+    for target in others {
+        let ask = request(&world, &host, own, target);
+        moved_by_frame(&mut world, &host, &ask);
+        nothing(&mut world, &host);
+    }
+    // and what is sent there is served
+    let syn = kswitch::sim::craft::Craft::syn(v4(&world, &host, 5000), at(served[0], 80));
+    let frame = syn.frame(world.port(&host).unwrap().mac, router);
+    assert_eq!(moved_by_frame(&mut world, &host, &frame), each(&["admitted"]));
+}
