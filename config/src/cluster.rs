@@ -103,7 +103,7 @@ impl Cluster {
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
 /// A machine of the cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Its name, a DNS label.
     pub name: String,

@@ -49,13 +49,14 @@ pub(super) fn nodes(
     for candidate in &mut candidates {
         candidate.written(settings, owners, &mut carver, findings);
     }
-    if let Some(previous) = previous {
-        let before: HashMap<_, _> =
-            previous.nodes.iter().map(|node| (node.name.as_str(), node)).collect();
-        for candidate in &mut candidates {
-            if let Some(node) = before.get(&*candidate.name) {
-                candidate.keep(node, settings, owners, &mut carver);
-            }
+    let before: HashMap<&str, &Arc<Node>> = previous
+        .iter()
+        .flat_map(|previous| &previous.nodes)
+        .map(|node| (node.name.as_str(), node))
+        .collect();
+    for candidate in &mut candidates {
+        if let Some(node) = before.get(&*candidate.name) {
+            candidate.keep(node, settings, owners, &mut carver);
         }
     }
     let mut free: Vec<_> =
@@ -68,7 +69,13 @@ pub(super) fn nodes(
             let _ = owners.claim(gateway, Owner::Gateway(name.clone()));
         }
     }
-    candidates.into_iter().map(|at| Arc::new(complete::node(at, settings))).collect()
+    let completed = candidates.into_iter().map(|at| complete::node(at, settings));
+    let shared = |node: Node| match before.get(node.name.as_str()) {
+        // what is the same is the same object: all that follows from it stays
+        Some(same) if ***same == node => Arc::clone(same),
+        _ => Arc::new(node),
+    };
+    completed.map(shared).collect()
 }
 
 fn candidate(entry: &Arc<Entry>) -> Option<Candidate<'_>> {
