@@ -4,6 +4,7 @@
 //! `/run/kswitch`; results go to standard output, everything else to standard error.
 
 mod apply;
+mod capture;
 mod conntrack;
 mod delete;
 mod error;
@@ -12,6 +13,7 @@ mod get;
 mod lab;
 mod log;
 mod manifest;
+mod monitor;
 mod output;
 mod reload;
 mod table;
@@ -53,13 +55,15 @@ const EXAMPLES: &str = "\
 Examples:
   kswitch --config lab.toml
   kswitch get pods
-  kswitch exec client -- curl http://10.8.0.20/hostname";
+  kswitch exec client -- curl http://10.8.0.80/hostname";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Get(get::Arguments),
     Exec(exec::Arguments),
     Conntrack(conntrack::Arguments),
+    Monitor(monitor::Arguments),
+    Capture(capture::Arguments),
     Apply(apply::Arguments),
     Delete(delete::Arguments),
     Reload(reload::Arguments),
@@ -110,6 +114,8 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Get(arguments) => get::run(&lab()?, &arguments),
         Command::Exec(arguments) => exec::run(&lab()?, &arguments),
         Command::Conntrack(arguments) => conntrack::run(&lab()?, &arguments),
+        Command::Monitor(arguments) => monitor::run(&lab()?, &arguments),
+        Command::Capture(arguments) => capture::run(&lab()?, &arguments),
         Command::Apply(arguments) => apply::run(&lab()?, &arguments),
         Command::Delete(arguments) => delete::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),

@@ -5,14 +5,18 @@
 //! [`metrics`].
 
 mod answer;
+pub mod capture;
 mod diversions;
 mod echoes;
 mod etc;
+pub mod flows;
 mod health;
 mod hosts;
 mod loopbacks;
 pub mod metrics;
+pub mod monitor;
 mod name_servers;
+mod onlookers;
 pub mod request;
 pub mod run;
 pub mod running;

@@ -10,6 +10,7 @@
 
 pub mod admit;
 pub mod bridge;
+pub mod capture;
 pub mod checksum;
 pub mod clock;
 pub mod counters;
@@ -32,6 +33,7 @@ pub mod rewrite;
 pub mod translate;
 pub mod vnet;
 pub mod walk;
+pub mod watch;
 pub mod worker;
 
 pub use counters::Counters;

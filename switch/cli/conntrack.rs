@@ -1,5 +1,6 @@
 //! `conntrack`: the live flows.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -9,6 +10,7 @@ use super::error::Error;
 use super::lab::Lab;
 use super::output::{self, Format};
 use super::table::Table;
+use crate::control::flows::FlowFilter;
 use crate::control::request::{FlowRecord, Record, Request, Response};
 
 /// Show or forget the live flows
@@ -21,6 +23,26 @@ pub(super) struct Arguments {
     /// How to show it; by default as a table
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
+
+    /// Only flows of this protocol: tcp, udp, sctp, icmp or icmpv6
+    #[arg(long)]
+    protocol: Option<String>,
+
+    /// Only flows in this state, as ESTABLISHED
+    #[arg(long)]
+    state: Option<String>,
+
+    /// Only flows with this address, before or after rewriting
+    #[arg(long)]
+    address: Option<IpAddr>,
+
+    /// Only flows with this port, before or after rewriting
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// Only flows of this pod, node/NAME or ext/NAME
+    #[arg(long, value_name = "NAME")]
+    of: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -32,14 +54,22 @@ enum Action {
 
 const EXAMPLES: &str = "\
 Examples:
-  kswitch conntrack list | grep 10.8.0.20
+  kswitch conntrack list --of client --protocol tcp
   kswitch conntrack stats -o json";
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let Arguments { action, output } = *arguments;
-    match action {
-        Action::List => list(lab, output)?,
-        Action::Flush => match lab.ask_one(&Request::ConntrackFlush)? {
+    let Arguments { action, output, protocol, state, address, port, of } = arguments;
+    let filter = FlowFilter {
+        protocol: protocol.clone(),
+        state: state.clone(),
+        address: *address,
+        port: *port,
+        machine: of.clone(),
+    };
+    let output = *output;
+    match *action {
+        Action::List => list(lab, filter, output)?,
+        Action::Flush => match lab.ask_one(&Request::ConntrackFlush { filter })? {
             Response::Done { lines } => output::lines(&lines)?,
             other => return Err(Error::of(other)),
         },
@@ -48,7 +78,7 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(lab: &Lab, format: Option<Format>) -> Result<(), Error> {
+fn list(lab: &Lab, filter: FlowFilter, format: Option<Format>) -> Result<(), Error> {
     let mut objects = Vec::new();
     let mut table = Table::new([
         "PROTOCOL",
@@ -59,7 +89,7 @@ fn list(lab: &Lab, format: Option<Format>) -> Result<(), Error> {
         "REPLY-SOURCE",
         "REPLY-TARGET",
     ]);
-    for response in lab.ask(&Request::ConntrackList)? {
+    for response in lab.ask(&Request::ConntrackList { filter })? {
         let flows = match response? {
             Response::Flows { flows } => flows,
             other => return Err(Error::of(other)),

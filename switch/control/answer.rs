@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
 
+use super::capture;
+use super::flows::Meant;
 use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
 use super::request::{ConntrackStats, Failure, HostName, Manifest, Place, Request, Response};
 use super::running::{self, Running};
@@ -175,23 +177,38 @@ impl Control for Office {
         match request {
             Request::Get { kind, select } => views::get(running, kind, &select).into(),
             Request::Locate { host } => locate(running, &host).into(),
-            Request::ConntrackList => {
-                let flows = views::flows(running);
+            Request::ConntrackList { filter } => {
+                let meant = match Meant::new(running, filter) {
+                    Ok(meant) => meant,
+                    Err(message) => return not_found(message),
+                };
+                let flows = views::flows(running, &meant);
                 let parts: Vec<_> = flows
                     .chunks(FLOWS_PER_RESPONSE)
                     .map(|flows| Response::Flows { flows: flows.to_vec() })
                     .collect();
                 Answer::Many(Box::new(parts.into_iter()))
             }
-            Request::ConntrackFlush => {
+            Request::ConntrackFlush { filter } => {
+                let meant = match Meant::new(running, filter) {
+                    Ok(meant) => meant,
+                    Err(message) => return not_found(message),
+                };
                 let conntrack = &running.switch.shared.conntrack;
-                let removed = conntrack.remove_where(|_| true, |_| {});
+                let told = |death| running.monitor.ended(&death);
+                let removed = conntrack.remove_where(|flow| meant.takes(flow), told);
                 Response::Done { lines: vec![format!("{removed} flows forgotten")] }.into()
             }
             Request::ConntrackStats => {
                 let (entries, capacity) = occupancy(running);
                 let events = views::events(running);
                 Response::ConntrackStats(ConntrackStats { entries, capacity, events }).into()
+            }
+            Request::Monitor { filter } => {
+                Answer::Many(Box::new(running.monitor.subscribe(filter)))
+            }
+            Request::Capture { ports, snap, filter } => {
+                capture(running, &ports, snap, filter.as_deref())
             }
             Request::Reload
             | Request::Apply { .. }
@@ -208,6 +225,30 @@ fn occupancy(running: &Running) -> (u64, u64) {
     tables.iter().fold((0, 0), |(entries, capacity), table| {
         (entries + table.connections as u64, capacity + table.capacity as u64)
     })
+}
+
+fn not_found(message: String) -> Answer {
+    Response::failed(Failure::NotFound, message).into()
+}
+
+/// Begins to capture frames of the ports of these names.
+fn capture(running: &Running, names: &[String], snap: usize, filter: Option<&str>) -> Answer {
+    let filter = match filter.map(capture::filter::Filter::parse).transpose() {
+        Ok(filter) => filter,
+        Err(message) => {
+            return Response::failed(Failure::Unsupported, format!("the filter: {message}")).into();
+        }
+    };
+    let mut ports = Vec::new();
+    for name in names {
+        let full = if name.contains('/') { name.clone() } else { format!("default/{name}") };
+        match running.ports().find(|port| port.kind.to_string() == full) {
+            Some(port) => ports.push(port.id),
+            None => return not_found(format!("no port {name}")),
+        }
+    }
+    let ports = (!ports.is_empty()).then_some(ports);
+    Answer::Many(Box::new(running.captures.begin(capture::Wish { ports, snap, filter })))
 }
 
 /// Where a host lives.
@@ -258,6 +299,8 @@ impl metrics::Source for Office {
             workers: running.switch.workers().map(worker_reading).collect(),
             conntrack: ConntrackReading { entries, capacity },
             dns: DnsReading { answers: dns.answers(), forwarded: dns.forwarded() },
+            refused: running.monitor.refused(),
+            events_lost: running.monitor.lost(),
         }
     }
 }

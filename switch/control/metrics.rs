@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tracing::info;
 
+use super::monitor::RefusedBy;
 use crate::agents::http::{self, Answer};
 
 /// Where the counters are unless the lab says otherwise.
@@ -48,6 +49,10 @@ pub struct Reading {
     pub conntrack: ConntrackReading,
     /// The name servers.
     pub dns: DnsReading,
+    /// How often each policy refused, or would have.
+    pub refused: Vec<(RefusedBy, u64)>,
+    /// Events of which nobody could be told.
+    pub events_lost: u64,
 }
 
 /// What the name servers were asked.

@@ -11,6 +11,8 @@ use serde_json::Value;
 
 pub use record::{ConntrackStats, FdbRecord, FlowRecord, PortRecord, RouteRecord, Traffic};
 
+use super::flows::FlowFilter;
+use super::monitor;
 use crate::trace::Query;
 
 /// What is asked.
@@ -30,9 +32,15 @@ pub enum Request {
         host: HostName,
     },
     /// The live flows. Answered by [`Response::Flows`], as many as needed.
-    ConntrackList,
-    /// Forgets every flow. Answered by [`Response::Done`].
-    ConntrackFlush,
+    ConntrackList {
+        /// Which of them.
+        filter: FlowFilter,
+    },
+    /// Forgets flows. Answered by [`Response::Done`].
+    ConntrackFlush {
+        /// Which of them.
+        filter: FlowFilter,
+    },
     /// How full conntrack is. Answered by [`Response::ConntrackStats`].
     ConntrackStats,
     /// What would become of a packet. Answered by [`Response::Objects`].
@@ -45,6 +53,22 @@ pub enum Request {
     TraceDiff {
         /// The file's absolute path.
         path: PathBuf,
+    },
+    /// What befalls flows, as it happens, until the client goes. Answered by
+    /// [`Response::Objects`], again and again.
+    Monitor {
+        /// What of it.
+        filter: monitor::Filter,
+    },
+    /// Frames, with what becomes of them, until the client goes. Answered by
+    /// [`Response::Objects`], again and again.
+    Capture {
+        /// The names of the ports; none for all.
+        ports: Vec<String>,
+        /// Octets of each frame.
+        snap: usize,
+        /// In pcap's language.
+        filter: Option<String>,
     },
     /// Reads the lab's files again. Answered by [`Response::Done`].
     Reload,
@@ -305,7 +329,8 @@ mod tests {
         let requests = [
             Request::Get { kind: Kind::EndpointSlices, select: Selector::default() },
             Request::Locate { host: HostName::External { name: "internet".into() } },
-            Request::ConntrackFlush,
+            Request::ConntrackFlush { filter: FlowFilter::default() },
+            Request::Monitor { filter: monitor::Filter::default() },
             Request::Apply {
                 manifests: vec![Manifest { name: "-".into(), text: "kind: Pod\n".into() }],
             },

@@ -13,6 +13,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::answer::Office;
+use super::monitor::Monitor;
+use super::onlookers::Onlookers;
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
@@ -143,6 +145,8 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
         conntrack_timeouts(&switch_settings.timeouts),
     );
     let start = running.switch.start;
+    let monitor = Arc::clone(&running.monitor);
+    let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
     let office = Arc::new(Office::new(path, draft, running));
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;
@@ -157,7 +161,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     ready(&name, &office, begun.elapsed(), metrics_address);
 
     let stop = Arc::new(Mutex::new(false));
-    let sweeper = sweeper(sweep, start, Arc::clone(&stop));
+    let sweeper = sweeper(sweep, start, monitor, Arc::clone(&stop));
     for signal in signals.forever() {
         if signal == SIGHUP {
             office.reload_and_log();
@@ -168,7 +172,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     if let Ok(mut stop) = stop.lock() {
         *stop = true;
     }
-    drop((server, metrics_server));
+    drop((server, metrics_server, onlookers));
     if let Some(sweeper) = sweeper {
         sweeper.thread().unpark();
         // it ends on its own; a panic in it must not keep the lab from going down
@@ -219,11 +223,13 @@ fn ready(name: &str, office: &Office, took: Duration, metrics: Option<std::net::
 fn sweeper(
     mut sweep: Sweep,
     start: Instant,
+    monitor: Arc<Monitor>,
     stop: Arc<Mutex<bool>>,
 ) -> Option<thread::JoinHandle<()>> {
     let spawned = thread::Builder::new().name("sweep".into()).spawn(move || {
         while !stop.lock().map_or(true, |stop| *stop) {
-            sweep.step(crate::dataplane::worker::tick(start, Instant::now()), &mut |_| {});
+            let now = crate::dataplane::worker::tick(start, Instant::now());
+            sweep.step(now, &mut |death| monitor.ended(&death));
             thread::park_timeout(SWEEP_STEP);
         }
     });

@@ -9,13 +9,15 @@ use std::time::Duration;
 use kswitch_config::{
     Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort,
 };
-use kswitch_tables::{Generation, PortId};
+use kswitch_tables::{Generation, PortId, Snapshot};
 
+use super::capture::Captures;
 use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
 use super::health::HealthChecks;
 use super::hosts::{Files, changed_files, echo_specs, host_spec};
 use super::loopbacks::Loopbacks;
+use super::monitor::Monitor;
 use super::name_servers::NameServers;
 use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
@@ -90,6 +92,10 @@ pub struct Running {
     loopbacks: Loopbacks,
     name_servers: NameServers,
     echoes: Echoes,
+    /// Who is told what befalls flows.
+    pub monitor: Arc<Monitor>,
+    /// Who is handed frames.
+    pub captures: Arc<Captures>,
     /// The workers and their tables.
     pub switch: Switch,
     lab: Lab,
@@ -121,7 +127,12 @@ impl Running {
             tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
         }
         let switch = Switch::start(options, snapshot.clone())?;
+        let monitor = Monitor::new(switch.watches.clone(), switch.start);
+        let (shared, start) = (Arc::clone(&switch.shared), switch.start);
+        let captures = Captures::new(switch.captures.clone(), shared, start);
         let mut running = Self {
+            monitor: Arc::new(monitor),
+            captures: Arc::new(captures),
             cluster,
             observed,
             names: Arc::new(names),
@@ -137,7 +148,7 @@ impl Running {
             generation,
         };
         running.attach(plan.ports.clone(), progress)?;
-        running.switch.publish(Arc::new(snapshot))?;
+        running.publish(snapshot)?;
         running.listen(&health_checks);
         Ok(running)
     }
@@ -162,7 +173,7 @@ impl Running {
         }
         self.generation = generation;
         self.names = Arc::new(names);
-        self.switch.publish(Arc::new(snapshot))?;
+        self.publish(snapshot)?;
         self.name_servers.dns.publish(zones);
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
             tracing::warn!("a worker is slow to take generation {}", generation.0);
@@ -172,6 +183,14 @@ impl Running {
         self.listen(&health_checks);
         self.switch.free();
         Ok(())
+    }
+
+    /// Publishes a snapshot, and tells those who look on what it means.
+    fn publish(&mut self, snapshot: Snapshot) -> Result<(), Error> {
+        let snapshot = Arc::new(snapshot);
+        self.monitor.follow(Arc::clone(&self.names), Arc::clone(&snapshot));
+        self.captures.follow(Arc::clone(&self.names));
+        Ok(self.switch.publish(snapshot)?)
     }
 
     /// Publishes anew for what is observed now.

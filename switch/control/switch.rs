@@ -10,8 +10,10 @@ use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{Conntrack, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
+use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
+use crate::dataplane::watch::Watch;
 use crate::dataplane::worker::{WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
 use crate::port::{Queue, Sender};
@@ -96,6 +98,10 @@ pub struct Switch {
     pub shared: Arc<Shared>,
     /// When the clock of ticks started.
     pub start: Instant,
+    /// What workers tell of flows.
+    pub watches: Vec<Arc<Watch>>,
+    /// What workers copy of frames.
+    pub captures: Vec<Arc<Capture>>,
     workers: Vec<Running>,
     senders: Vec<Option<Sender>>,
     /// Views that a worker may still hold, newest last. Freed here, never by a worker.
@@ -122,13 +128,19 @@ impl Switch {
         let mut switch = Self {
             shared: shared(options.connections, options.seed),
             start: Instant::now(),
+            watches: Vec::new(),
+            captures: Vec::new(),
             workers: Vec::new(),
             senders: Vec::new(),
             views: vec![Arc::clone(&view)],
         };
         for (number, core) in cores.iter().cycle().take(options.workers).enumerate() {
             match switch.spawn(options, number, *core, &view) {
-                Ok(running) => switch.workers.push(running),
+                Ok((running, watch, capture)) => {
+                    switch.workers.push(running);
+                    switch.watches.push(watch);
+                    switch.captures.push(capture);
+                }
                 Err(error) => {
                     switch.stop();
                     return Err(error);
@@ -144,13 +156,15 @@ impl Switch {
         number: usize,
         core: core_affinity::CoreId,
         view: &Arc<View>,
-    ) -> Result<Running, Error> {
+    ) -> Result<(Running, Arc<Watch>, Arc<Capture>), Error> {
         let poll = Poll::new()?;
         let mailbox = Arc::new(Mailbox::new(Some(mio::Waker::new(poll.registry(), WAKE)?)));
         let counters = Arc::new(Counters::new(PORTS_MAX));
         let seed = options.seed.wrapping_add(number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let pipeline = Pipeline::new(Arc::clone(&self.shared), Arc::clone(&counters), seed);
-        let worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
+        let mut worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
+        let (watch, capture) = (Arc::<Watch>::default(), Arc::<Capture>::default());
+        worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
         let (start, spin) = (self.start, options.spin);
         let (pinned, is_pinned) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -164,7 +178,7 @@ impl Switch {
         if is_pinned.recv() != Ok(true) {
             return Err(Error::Pin { core: core.id });
         }
-        Ok(Running { core: core.id, counters, mailbox, thread })
+        Ok((Running { core: core.id, counters, mailbox, thread }, watch, capture))
     }
 
     /// Attaches a port: its queues are spread over the workers, and all of them may send on it

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::conntrack_timeouts;
+use super::flows::Meant;
 use super::request::{
     FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, Traffic,
 };
@@ -163,7 +164,7 @@ fn fdb(running: &Running) -> Vec<FdbRecord> {
 }
 
 /// The live flows.
-pub(super) fn flows(running: &Running) -> Vec<FlowRecord> {
+pub(super) fn flows(running: &Running, meant: &Meant) -> Vec<FlowRecord> {
     let timeouts = conntrack_timeouts(&running.cluster.settings.switch.timeouts);
     let now = now(running);
     let record = |connection: Connection| {
@@ -179,7 +180,14 @@ pub(super) fn flows(running: &Running) -> Vec<FlowRecord> {
             expires_seconds: seconds(left),
         }
     };
-    running.switch.shared.conntrack.connections().map(record).collect()
+    running
+        .switch
+        .shared
+        .conntrack
+        .connections()
+        .filter(|flow| meant.takes(flow))
+        .map(record)
+        .collect()
 }
 
 /// What happened to flows so far, by name.

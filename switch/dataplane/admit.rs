@@ -1,6 +1,6 @@
 //! The first frame of a flow: every table is asked, then both directions are recorded.
 
-use kswitch_tables::conntrack::{BindError, BindingFlags, Bound, State, TcpFlags};
+use kswitch_tables::conntrack::{BindError, BindingFlags, Bound, Death, State, TcpFlags};
 use kswitch_tables::{
     Address, Attachment, Binding, Endpoint, Flow, LoadId, MacAddress, Port, PortId, PortRole,
     RouterRole, Snapshot,
@@ -12,6 +12,7 @@ use super::pipeline::{At, Pipeline, Refusal};
 use super::rewrite::deltas;
 use super::translate::{Translation, frontend_at};
 use super::walk::{Step, Walk};
+use super::watch::{Account, What};
 use super::{DropReason, Frame, Kind, Packet};
 
 /// What became of a first frame.
@@ -49,6 +50,7 @@ impl Pipeline {
     ) -> Result<Admitted, Refusal> {
         let At { snapshot, port, .. } = at;
         check_source(port, packet)?;
+        self.account = Account::default();
         let state = first_state(packet)?;
         if is_for_gateway(snapshot, port, packet) {
             return Ok(Admitted::Router);
@@ -59,6 +61,7 @@ impl Pipeline {
                 Some(way) => way,
                 None => {
                     self.permit_to_router(snapshot, port, &packet.flow)?;
+                    self.tell_audit(at, &packet.flow);
                     return Ok(Admitted::Router);
                 }
             }
@@ -75,7 +78,23 @@ impl Pipeline {
         let binding = self.bind(at, &packet.flow, &way, state)?;
         self.counters.admitted.add(1);
         self.note(|| Decision::Bound { binding, masquerade: way.masquerade });
+        self.tell_audit(at, &packet.flow);
+        if let Some(watch) = &self.watch
+            && watch.is_on()
+        {
+            let what = What::Opened(binding);
+            watch.tell(at.event(Some(packet.flow), self.account.frontend, what));
+        }
+        self.account.frontend = None;
         Ok(Admitted::Bound(binding))
+    }
+
+    /// Tells of policies that are only watched, and would have refused the flow.
+    pub(super) fn tell_audit(&mut self, at: At<'_>, flow: &Flow) {
+        if let (Some((contact, denied)), Some(watch)) = (self.account.denied.take(), &self.watch) {
+            let what = What::Audited(contact, denied);
+            watch.tell(at.event(Some(*flow), self.account.frontend, what));
+        }
     }
 
     /// From router to router: frontends on the way, then the way to the backend. `None` where a
@@ -159,7 +178,12 @@ impl Pipeline {
             let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
             if bound == Err(BindError::Full) && !reclaimed {
                 reclaimed = true;
-                if conntrack.reclaim(flow, now).is_some() {
+                if let Some(death) = conntrack.reclaim(flow, now) {
+                    if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_on()) {
+                        let Death { connection, .. } = death;
+                        let what = What::Displaced(connection.life.state);
+                        watch.tell(at.event(Some(connection.original), None, what));
+                    }
                     bound = conntrack.bind(flow, forward, &reply, backward, now, state);
                 }
             }

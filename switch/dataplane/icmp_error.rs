@@ -45,7 +45,9 @@ impl Pipeline {
         let binding = if found.binding.generation == at.snapshot.generation {
             found.binding
         } else {
-            self.rejudge(at.snapshot, &back, &found)?.ok_or(DropReason::UnrelatedIcmp)?
+            let rejudged = self.rejudge(at.snapshot, &back, &found)?;
+            self.tell_audit(at, &back);
+            rejudged.ok_or(DropReason::UnrelatedIcmp)?
         };
         let from_end = packet.flow.source.address == quoted.flow.target.address;
         let outer = Binding {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::conntrack::{self, Found, Signal, TcpFlags};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Fdb, Gateway, Neighbours, Port, PortId, PortRole, RouterId,
+    Address, Binding, Conntrack, Fdb, Flow, Gateway, Neighbours, Port, PortId, PortRole, RouterId,
     Snapshot, Tick,
 };
 
@@ -26,6 +26,7 @@ use super::decision::{Decision, Trail};
 use super::fragment::Fragments;
 use super::icmp::{self, Envelope, Error, Message};
 use super::rewrite;
+use super::watch::{Account, Event, Watch, What};
 use super::{Counters, DropReason, Frame, Kind, Packet, Parsed};
 
 /// State that all workers share and write.
@@ -77,6 +78,19 @@ pub(super) struct At<'s> {
     pub(super) port: &'s Port,
 }
 
+impl At<'_> {
+    /// Something that befell a flow here and now.
+    pub(super) const fn event(
+        &self,
+        flow: Option<Flow>,
+        frontend: Option<u32>,
+        what: What,
+    ) -> Event {
+        let At { now, ingress, .. } = *self;
+        Event { at: now, generation: self.snapshot.generation, ingress, flow, frontend, what }
+    }
+}
+
 /// Why a frame was refused, and who says so if anyone does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -103,6 +117,9 @@ pub struct Pipeline {
     pub counters: Arc<Counters>,
     /// Keeps what was decided about first packets, where somebody asks why; a worker has none.
     pub trail: Option<Box<Trail>>,
+    /// Where new flows and refusals are told, if anywhere.
+    pub watch: Option<Arc<Watch>>,
+    pub(super) account: Account,
     pub(super) random: Random,
     pub(super) message: Message,
     pub(super) fragments: Fragments,
@@ -162,6 +179,8 @@ impl Pipeline {
             shared,
             counters,
             trail: None,
+            watch: None,
+            account: Account::default(),
             random: Random(seed | 1),
             message: Message::default(),
             fragments: Fragments::default(),
@@ -205,12 +224,28 @@ impl Pipeline {
             Err(refusal) => {
                 self.counters.count_drop(ingress, refusal.reason);
                 self.note(|| Decision::Refused(refusal));
+                self.tell_refusal(at, parsed, refusal.reason);
                 if let Ok(Parsed::Ip(packet)) = parsed {
                     self.speak(at, frame, &packet, refusal, out);
                 }
                 Verdict::Dropped(refusal.reason)
             }
         }
+    }
+
+    /// Tells of a refusal, if anybody wants to know.
+    fn tell_refusal(&mut self, at: At<'_>, parsed: Result<Parsed, DropReason>, reason: DropReason) {
+        let account = std::mem::take(&mut self.account);
+        let Some(watch) = &self.watch else { return };
+        if account.denied.is_none() && !watch.is_on() {
+            return;
+        }
+        let flow = match parsed {
+            Ok(Parsed::Ip(packet)) => Some(packet.flow),
+            _ => None,
+        };
+        let Account { frontend, denied, is_end } = account;
+        watch.tell(at.event(flow, frontend, What::Refused { reason, denied, is_end }));
     }
 
     /// Keeps a decision, if they are kept.

@@ -4,7 +4,7 @@
 //! masqueraded, on bridged and routed ways alike; and again under every new generation. Answers,
 //! and ICMP errors about a flow, belong to the flow and are not asked about.
 
-use kswitch_tables::policy::{Contact, Denied, Direction, Established, Party, Place};
+use kswitch_tables::policy::{Allowed, Contact, Denied, Direction, Established, Party, Place};
 use kswitch_tables::{Address, Endpoint, Flow, Policies, Port, PortRole, Snapshot};
 
 use super::admit::Way;
@@ -79,11 +79,18 @@ impl Pipeline {
     fn ask(&mut self, policies: &Policies, contact: &Contact) -> Result<(), DropReason> {
         let verdict = policies.check(contact);
         self.note(|| Decision::Policy { contact: *contact, verdict });
-        let allowed = verdict?;
-        if allowed.audited.is_some() {
-            self.counters.audited.add(1);
+        match verdict {
+            Ok(Allowed { audited: None, .. }) => Ok(()),
+            Ok(Allowed { audited: Some(denied), .. }) => {
+                self.counters.audited.add(1);
+                self.account.denied = Some((*contact, denied));
+                Ok(())
+            }
+            Err(denied) => {
+                self.account.denied = Some((*contact, denied));
+                Err(denied.into())
+            }
         }
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use super::admit::{Way, bindings, check_source};
 use super::pipeline::{At, Pipeline, Refusal};
 use super::translate::frontend_at;
 use super::walk::{Step, Walk};
+use super::watch::Account;
 use super::{DropReason, Packet};
 
 /// What to do with a flow found under an older generation.
@@ -31,6 +32,7 @@ impl Pipeline {
         found: &Found,
     ) -> Result<Option<Binding>, Refusal> {
         check_source(at.port, packet)?;
+        self.account = Account::default();
         let Some(binding) = self.rejudge(at.snapshot, &packet.flow, found)? else {
             return match found.binding.direction() {
                 Direction::Original => Ok(None),
@@ -38,6 +40,7 @@ impl Pipeline {
                 Direction::Reply => Err(DropReason::MidStream.into()),
             };
         };
+        self.tell_audit(at, &packet.flow);
         if binding.ingress != at.ingress {
             // the sender's address lives elsewhere
             return Err(DropReason::SpoofedAddress.into());
@@ -75,6 +78,7 @@ impl Pipeline {
             }
             Err(reason) => {
                 self.shared.conntrack.remove(found);
+                self.account.is_end = true;
                 return Err(reason);
             }
         };

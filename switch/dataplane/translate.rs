@@ -77,6 +77,7 @@ impl Pipeline {
     ) -> Result<Translation, DropReason> {
         let At { snapshot, now, port, .. } = at;
         let frontend = snapshot.frontends.get(id).ok_or(DropReason::NoEndpoints)?;
+        self.account.frontend = Some(frontend.label);
         self.note(|| Decision::Frontend { router, frontend: id });
         let source = flow.source.address;
         if let Some(ranges) = frontend.source_ranges {

@@ -12,8 +12,10 @@ use kswitch_tables::{PortId, Tick};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use super::capture::Capture;
 use super::mailbox::{Command, Mailbox, View};
 use super::pipeline::{Output, Pipeline};
+use super::watch::Watch;
 use super::{Counters, DropReason, Frame, Parsed};
 use crate::port::{BUFFER_OCTETS, Queue, Sent, VNET_HEADER};
 
@@ -55,6 +57,9 @@ pub struct Worker {
     /// Indices of receivers that may have frames.
     ready: VecDeque<usize>,
     burst: Burst,
+    capture: Option<Arc<Capture>>,
+    /// When the clock of ticks started.
+    start: Instant,
 }
 
 impl std::fmt::Debug for Worker {
@@ -67,6 +72,8 @@ impl std::fmt::Debug for Worker {
 struct Egress<'v> {
     view: &'v View,
     counters: &'v Counters,
+    /// Who wants copies, and when the burst is carried, nanoseconds.
+    capture: Option<(&'v Capture, u64)>,
 }
 
 impl Output for Egress<'_> {
@@ -76,6 +83,9 @@ impl Output for Egress<'_> {
         let sent = sender.map_or(Sent::Gone, |sender| sender.send(buffer));
         let reason = match sent {
             Sent::Done => {
+                if let Some((capture, nanos)) = self.capture {
+                    capture.sent(port, nanos, buffer);
+                }
                 if let Some(counters) = self.counters.port(port) {
                     counters.sent_frames.add(1);
                     counters.sent_octets.add((buffer.len() - VNET_HEADER) as u64);
@@ -111,7 +121,17 @@ impl Worker {
                 frames: [(0, Err(DropReason::FrameTooShort), 0); BURST],
                 count: 0,
             },
+            capture: None,
+            start: Instant::now(),
         }
+    }
+
+    /// Has new flows and refusals told, and frames copied, to those who look on; times of copies
+    /// count from `start`.
+    pub fn show(&mut self, watch: Arc<Watch>, capture: Arc<Capture>, start: Instant) {
+        self.pipeline.watch = Some(watch);
+        self.capture = Some(capture);
+        self.start = start;
     }
 
     /// The pipeline, for tests that look at its tables and counters.
@@ -257,12 +277,22 @@ impl Worker {
         let Some(Some(receiver)) = self.receivers.get(at) else { return };
         let port = receiver.port;
         let counters = Arc::clone(&self.pipeline.counters);
-        let mut egress = Egress { view: &self.view, counters: &counters };
+        let capture = self.capture.as_deref().filter(|capture| capture.is_on());
+        let capture = capture.map(|capture| (capture, nanos_since(self.start)));
+        let mut egress = Egress { view: &self.view, counters: &counters, capture };
         let frames = self.burst.buffers.iter_mut().zip(&self.burst.frames).take(self.burst.count);
         for (buffer, (length, parsed, hash)) in frames {
             let mut frame = Frame::new(buffer.get_mut(..*length).unwrap_or(&mut []));
             let snapshot = &self.view.snapshot;
-            self.pipeline.forward(snapshot, now, port, &mut frame, (*parsed, *hash), &mut egress);
+            let copied = capture.and_then(|(capture, nanos)| {
+                Some((capture, capture.begin(port, nanos, frame.buffer())?))
+            });
+            let parsed = (*parsed, *hash);
+            let verdict =
+                self.pipeline.forward(snapshot, now, port, &mut frame, parsed, &mut egress);
+            if let Some((capture, copied)) = copied {
+                capture.end(copied, verdict);
+            }
         }
     }
 
@@ -309,6 +339,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// Nanoseconds from `start` until now.
+fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The tick of a moment, counted from `start`.

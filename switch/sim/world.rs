@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kswitch_config::{
     Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind, Zones,
@@ -14,7 +15,9 @@ use super::read::Received;
 use crate::control::conntrack_timeouts;
 use crate::control::sweep::Sweep;
 use crate::control::switch::shared;
+use crate::dataplane::capture::Capture;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
+use crate::dataplane::watch::Watch;
 use crate::dataplane::worker::Worker;
 use crate::dataplane::{Counters, DropReason, Pipeline, Shared};
 use crate::port::memory::Peer;
@@ -94,6 +97,11 @@ impl World {
         world.attach(&plan.ports);
         world.publish();
         world
+    }
+
+    /// Has new flows and refusals told, and frames copied, to those who look on.
+    pub fn show(&mut self, watch: Arc<Watch>, capture: Arc<Capture>, start: Instant) {
+        self.worker.show(watch, capture, start);
     }
 
     /// Makes another cluster of it, as a running lab would.

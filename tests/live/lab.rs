@@ -121,6 +121,11 @@ impl Lab {
         Ok(())
     }
 
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs a client command against it.
     pub(crate) fn client(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kswitch"));

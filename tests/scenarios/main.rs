@@ -19,3 +19,4 @@ mod neighbours;
 mod refusals;
 mod requirements;
 mod services;
+mod watching;

@@ -4,11 +4,13 @@
 
 use std::fmt::{self, Write};
 
+use super::RefusedBy;
 use super::{ConntrackReading, PortReading, Reading, WorkerReading};
 
 /// A reading in text.
 pub(super) fn write(reading: &Reading) -> String {
-    let Reading { generation, ports, drops, workers, conntrack, dns } = reading;
+    let Reading { generation, ports, drops, workers, conntrack, dns, refused, events_lost } =
+        reading;
     let ConntrackReading { entries, capacity } = conntrack;
     let mut text = Text::default();
     text.gauge("kswitch_snapshot_generation", "Generation of the published snapshot.", *generation);
@@ -40,6 +42,17 @@ pub(super) fn write(reading: &Reading) -> String {
     text.sample(name, &[], dns.forwarded);
     text.gauge("kswitch_conntrack_entries", "Flows in conntrack.", *entries);
     text.gauge("kswitch_conntrack_capacity", "Flows that conntrack has room for.", *capacity);
+    let name = "kswitch_policy_refusals_total";
+    let help = "Flows and frames that a policy refused, or would have refused were it in force.";
+    text.head(name, "counter", help);
+    for (RefusedBy { policy, direction, is_audited }, count) in refused {
+        let mode = if *is_audited { "audit" } else { "enforce" };
+        let labels = [("policy", policy.as_str()), ("direction", direction), ("mode", mode)];
+        text.sample(name, &labels, *count);
+    }
+    let name = "kswitch_events_lost_total";
+    text.head(name, "counter", "Events of which nobody could be told, for want of room.");
+    text.sample(name, &[], *events_lost);
     text.0
 }
 
@@ -142,6 +155,11 @@ mod tests {
             }],
             conntrack: ConntrackReading { entries: 10, capacity: 65_536 },
             dns: DnsReading { answers: vec![("udp", "NXDOMAIN", 11)], forwarded: 12 },
+            refused: vec![(
+                RefusedBy { policy: "shop/db".into(), direction: "ingress", is_audited: false },
+                11,
+            )],
+            events_lost: 12,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::control::flows::FlowFilter;
 use crate::control::request::{Failure, Kind, Selector};
 
 /// Answers `Get` with numbered objects, `Reload` with a line, and the rest without end.
@@ -90,8 +91,12 @@ fn what_is_not_understood_is_refused_in_words() {
 fn clients_that_do_not_read_or_write_hold_up_nobody() {
     let (directory, _server) = running();
     let silent = UnixStream::connect(path_of(directory.path(), "lab")).unwrap();
-    let deaf: Vec<_> =
-        (0..8).map(|_| ask(directory.path(), "lab", &Request::ConntrackList).unwrap()).collect();
+    let deaf: Vec<_> = (0..8)
+        .map(|_| {
+            ask(directory.path(), "lab", &Request::ConntrackList { filter: FlowFilter::default() })
+                .unwrap()
+        })
+        .collect();
     // Their queues are full by now.
     thread::sleep(Duration::from_millis(100));
     let begun = Instant::now();
@@ -129,7 +134,9 @@ fn the_end_cuts_off_and_removes() {
     let path = path_of(directory.path(), "lab");
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let mut endless = ask(directory.path(), "lab", &Request::ConntrackList).unwrap();
+    let mut endless =
+        ask(directory.path(), "lab", &Request::ConntrackList { filter: FlowFilter::default() })
+            .unwrap();
     endless.next().unwrap().unwrap();
     drop(server);
     assert!(!path.exists());

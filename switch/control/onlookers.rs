@@ -1,0 +1,58 @@
+//! The thread that empties what workers tell and copy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::capture::Captures;
+use super::monitor::Monitor;
+
+/// How long to wait between two looks, while nobody looks on: refusals are counted all the same.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// While somebody does.
+const WATCHED: Duration = Duration::from_millis(20);
+
+/// While frames are captured: rings are full after a few milliseconds.
+const CAPTURING: Duration = Duration::from_millis(2);
+
+/// The thread; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Onlookers {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Onlookers {
+    /// Empties what is told to these from now on.
+    pub(super) fn start(monitor: Arc<Monitor>, captures: Arc<Captures>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("onlookers".into()).spawn(move || {
+            captures.drained_by(thread::current());
+            while !stopping.load(Ordering::Relaxed) {
+                monitor.drain();
+                captures.drain();
+                thread::park_timeout(match (captures.is_on(), monitor.is_watched()) {
+                    (true, _) => CAPTURING,
+                    (false, true) => WATCHED,
+                    (false, false) => IDLE,
+                });
+            }
+        });
+        let thread = thread.inspect_err(|error| tracing::error!("nothing is told: {error}"));
+        Self { stop, thread: thread.ok() }
+    }
+}
+
+impl Drop for Onlookers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // it ends on its own; a panic in it must not keep the lab from going down
+            let _ = thread.join();
+        }
+    }
+}
