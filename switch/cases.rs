@@ -8,6 +8,7 @@
 pub mod caller;
 pub mod converse;
 pub mod dns;
+pub mod explain;
 pub mod findings;
 pub mod format;
 pub mod hosts;
@@ -118,7 +119,9 @@ pub fn run_file(path: &Path) -> CaseReport {
 pub fn run_on(ground: &impl Ground, path: &Path) -> CaseReport {
     let begun = Instant::now();
     let mut findings = Findings::default();
-    let (name, area, title, verdict) = match read::file(path) {
+    let case = read::file(path);
+    let has_lab = case.as_ref().is_ok_and(has_lab);
+    let (name, area, title, verdict) = match case {
         Err(error) => {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             (name, "", String::new(), Verdict::Broken(error.to_string()))
@@ -130,7 +133,17 @@ pub fn run_on(ground: &impl Ground, path: &Path) -> CaseReport {
         }
     };
     let file = path.to_owned();
-    CaseReport { file, name, area, title, verdict, findings, took: begun.elapsed() }
+    CaseReport { file, name, area, title, verdict, has_lab, findings, took: begun.elapsed() }
+}
+
+/// Whether a case has a lab: tables of consistent hashing, checksums and packets before and after
+/// translation need none.
+const fn has_lab(case: &Case) -> bool {
+    match case {
+        Case::Maglev(_) => false,
+        Case::Nat(case) => !case.steps.is_empty(),
+        _ => true,
+    }
 }
 
 fn verdict(case: &Case, ground: &impl Ground, findings: &mut Findings) -> Verdict {

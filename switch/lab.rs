@@ -241,6 +241,20 @@ impl Drop for Lab {
     }
 }
 
+/// Removes what killed runs left of labs whose names begin so.
+///
+/// # Errors
+/// As [`Lab::open`]; labs that run are no error.
+pub fn reclaim_killed(prefix: &str) -> Result<(), Error> {
+    for name in record::left(prefix) {
+        match Lab::open(&name).and_then(Lab::close) {
+            Err(Error::Running { .. }) | Ok(()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// How many threads make hosts.
 ///
 /// The kernel makes namespaces and devices under locks of its own: on two processors two threads

@@ -64,6 +64,13 @@ impl Findings {
         self.differs(expected, attempt.outcome.to_string(), attempt.story());
     }
 
+    /// Says more of what came out otherwise last.
+    pub fn because(&mut self, lines: Vec<String>) {
+        if let Some(last) = self.differences.last_mut() {
+            last.why.extend(lines);
+        }
+    }
+
     /// What is judged cannot be, for this reason.
     pub fn leave_out(&mut self, why: impl Into<String>) {
         self.judged = self.judged.saturating_sub(1);

@@ -29,7 +29,8 @@ pub fn document(reports: &[CaseReport]) -> String {
 }
 
 fn attributes<'r>(reports: impl Iterator<Item = &'r CaseReport> + Clone) -> String {
-    let Summary { passed, failed, skipped, reported } = Summary::of(reports.clone());
+    let Summary { passed, failed, skipped, reported, without_lab: _ } =
+        Summary::of(reports.clone());
     let tests = passed + failed + skipped + reported;
     let broken = |report: &&CaseReport| matches!(report.verdict, Verdict::Broken(_));
     let errors = reports.clone().filter(broken).count();
@@ -96,6 +97,7 @@ mod tests {
             area: "services",
             title: "a < b".to_owned(),
             verdict,
+            has_lab: true,
             findings: Findings::default(),
             took: Duration::from_millis(5),
         }

@@ -26,7 +26,7 @@ mod sockets;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::runtime::Runtime;
@@ -40,14 +40,13 @@ use super::Ground;
 use super::format::{Area, File};
 use super::topology::{Broken, Lab, Step};
 use crate::agents::echo::Echo;
-use crate::control::running;
 use crate::lab;
 
 /// Connections that all echo servers of a lab hold together.
 const ECHO_CONNECTIONS: usize = 16_384;
 
-/// Labs that may run beside each other, each under a name with a number.
-const LABS: u32 = 1_000;
+/// What the names of labs begin with; the process and a number follow.
+const NAME: &str = "test-";
 
 /// The exit code of a run that is broken off twice.
 const BROKEN_OFF: i32 = 130;
@@ -61,19 +60,22 @@ pub struct OnTaps {
 /// What the labs of a run share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// How many labs were made.
+    labs: AtomicU32,
     runtime: Runtime,
     echo: Echo,
     interrupted: Arc<AtomicBool>,
 }
 
 impl OnTaps {
-    /// Checks that labs can be made; from here on SIGINT and SIGTERM end a case early and leave
+    /// Checks that labs can be made, and removes those of killed runs; from here on SIGINT and SIGTERM end a case early and leave
     /// nothing of its lab. A second one ends the process at once.
     ///
     /// # Errors
     /// This process may make no labs, or what else the system says.
     pub fn new() -> Result<Self, Broken> {
-        lab::check_capabilities().map_err(|error| Broken(error.to_string()))?;
+        lab::check_capabilities().map_err(|error| site::broken(&error))?;
+        lab::reclaim_killed(NAME).map_err(|error| site::broken(&error))?;
         let broken = |error: io::Error| Broken(format!("cannot start: {error}"));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -90,24 +92,20 @@ impl OnTaps {
             signal_hook::flag::register(signal, flag()).map_err(broken)?;
         }
         let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
-        Ok(Self { shared: Arc::new(Shared { runtime, echo, interrupted }) })
+        Ok(Self {
+            shared: Arc::new(Shared { labs: AtomicU32::new(0), runtime, echo, interrupted }),
+        })
     }
 
-    /// Makes the lab of a case under the first name that no running lab has. What a killed run
-    /// left under that name goes.
+    /// Makes the lab of a case under a name that no other lab has.
     fn site<S: Step>(&self, case: &File<S>) -> Result<(Lab, Site), Broken> {
-        for number in 0..LABS {
-            let mut lab = Lab::new(&format!("kswitch-test-{number}"), case)?;
-            if case.area == Area::Dns {
-                lab.add_name_servers()?;
-            }
-            match Site::start(Arc::clone(&self.shared), &lab) {
-                Ok(site) => return Ok((lab, site)),
-                Err(running::Error::Lab(lab::Error::Running { .. })) => {}
-                Err(error) => return Err(site::broken(&error)),
-            }
+        let number = self.shared.labs.fetch_add(1, Ordering::Relaxed);
+        let mut lab = Lab::new(&format!("{NAME}{}-{number}", std::process::id()), case)?;
+        if case.area == Area::Dns {
+            lab.add_name_servers()?;
         }
-        Err(Broken(format!("{LABS} labs of case files are running")))
+        let site = Site::start(Arc::clone(&self.shared), &lab);
+        Ok((lab, site.map_err(|error| site::broken(&error))?))
     }
 }
 

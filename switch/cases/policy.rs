@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::explain::explain;
 use super::findings::Findings;
 use super::format::policy::{Cell, Expect, Flow, Load, LoadExpect, Probe, Receiver, Step};
 use super::format::{Change, File, Host, HostRef, PodName, Transport};
@@ -42,13 +43,7 @@ pub fn judge(
             lab.change(&step.changes)?;
             stage.change(lab)?;
         }
-        let mut judge = Judge { lab, stage, findings };
-        for probe in &step.probes {
-            judge.probe(probe)?;
-        }
-        for flow in &step.flows {
-            judge.flow(flow)?;
-        }
+        Judge { lab, stage, findings }.step(step)?;
     }
     Ok(())
 }
@@ -74,9 +69,51 @@ struct Judge<'j, S> {
     findings: &'j mut Findings,
 }
 
+/// A connection to be tried, and what must come of it.
+struct Asked {
+    item: String,
+    call: Call,
+    /// The node at which it enters, of a connection from outside.
+    entry: Option<String>,
+    /// Who has to be reached; `None` where that is left to a Service.
+    to: Option<SocketAddr>,
+    expect: Expect,
+}
+
 impl<S: Stage> Judge<'_, S> {
-    /// Tries every cell of a table.
-    fn probe(&mut self, probe: &Probe) -> Result<(), Broken> {
+    /// Tries all connections of a step and judges them, as many at a time as enter alike.
+    fn step(&mut self, step: &Step) -> Result<(), Broken> {
+        let mut asked = Vec::new();
+        for probe in &step.probes {
+            self.probe(probe, &mut asked)?;
+        }
+        for flow in &step.flows {
+            asked.push(self.flow(flow)?);
+        }
+        let mut rest = asked.as_slice();
+        while let Some(entry) = rest.iter().find_map(|asked| asked.entry.as_deref()) {
+            let enters_alike = |asked: &Asked| asked.entry.as_deref().is_none_or(|at| at == entry);
+            let count = rest.iter().take_while(|asked| enters_alike(asked)).count();
+            let (now, later) = rest.split_at(count);
+            self.stage.enter_at(entry)?;
+            self.try_all(now);
+            rest = later;
+        }
+        self.try_all(rest);
+        Ok(())
+    }
+
+    fn try_all(&mut self, asked: &[Asked]) {
+        let calls: Vec<Call> = asked.iter().map(|asked| asked.call.clone()).collect();
+        let attempts = self.stage.call_all(&calls);
+        for (asked, attempt) in asked.iter().zip(attempts) {
+            self.findings.item(&asked.item);
+            self.judge(asked, &attempt);
+        }
+    }
+
+    /// Every cell of a table.
+    fn probe(&self, probe: &Probe, asked: &mut Vec<Asked>) -> Result<(), Broken> {
         let Probe { protocol, port, table, .. } = probe;
         for (from, cells) in &table.rows {
             for (to, cell) in table.columns.iter().zip(cells) {
@@ -85,41 +122,41 @@ impl<S: Stage> Judge<'_, S> {
                     Cell::Allow => Expect::Allow,
                     Cell::Deny => Expect::Deny,
                 };
-                self.findings.item(format!("{from} -> {to} {protocol}/{port}"));
+                let item = format!("{from} -> {to} {protocol}/{port}");
                 let host = |name: &PodName| HostRef { host: Host::Pod(name.clone()), ip: None };
-                self.between(&host(from), &host(to), (*protocol, *port), None, expect)?;
+                let ends = (&host(from), &host(to));
+                asked.push(self.between(item, ends, (*protocol, *port), None, expect)?);
             }
         }
         Ok(())
     }
 
-    fn flow(&mut self, flow: &Flow) -> Result<(), Broken> {
+    fn flow(&self, flow: &Flow) -> Result<Asked, Broken> {
         let Flow { from, to, protocol, port, expect, at, name, .. } = flow;
+        let (transport, expect) = (*protocol, *expect);
         match to {
             Receiver::Host(host) => {
-                self.findings.item(titled(name, format!("{from} -> {host} {protocol}/{port}")));
-                self.between(from, host, (*protocol, *port), at.as_deref(), *expect)
+                let item = titled(name, format!("{from} -> {host} {protocol}/{port}"));
+                self.between(item, (from, host), (transport, *port), at.as_deref(), expect)
             }
             Receiver::Service(service) => {
-                self.findings.item(titled(name, format!("{from} -> {service} {protocol}/{port}")));
-                let ip = self.cluster_ip(service)?;
-                let attempt =
-                    self.call(from, SocketAddr::new(ip, *port), *protocol, at.as_deref())?;
-                self.judge(*expect, None, &attempt);
-                Ok(())
+                let item = titled(name, format!("{from} -> {service} {protocol}/{port}"));
+                let to = SocketAddr::new(self.cluster_ip(service)?, *port);
+                let (call, entry) = self.call(from, to, transport, at.as_deref())?;
+                Ok(Asked { item, call, entry, to: None, expect })
             }
         }
     }
 
-    /// Tries a connection from one machine to the address of another.
+    /// A connection from one machine to the address of another.
     fn between(
-        &mut self,
-        from: &HostRef,
-        to: &HostRef,
-        (protocol, port): (Transport, u16),
+        &self,
+        item: String,
+        (from, to): (&HostRef, &HostRef),
+        (transport, port): (Transport, u16),
         at: Option<&str>,
         expect: Expect,
-    ) -> Result<(), Broken> {
+    ) -> Result<Asked, Broken> {
         let has = |is_v4| {
             self.lab
                 .machine(from, is_v4)
@@ -132,35 +169,40 @@ impl<S: Stage> Judge<'_, S> {
         let node = self.lab.node_of(&target.kind);
         let at = at.map(str::to_owned).or(node);
         let to = SocketAddr::new(target.address, port);
-        let attempt = self.call(from, to, protocol, at.as_deref())?;
-        self.judge(expect, Some(to), &attempt);
-        Ok(())
+        let (call, entry) = self.call(from, to, transport, at.as_deref())?;
+        Ok(Asked { item, call, entry, to: Some(to), expect })
     }
 
+    /// A call, and the node at which it enters if it comes from outside.
     fn call(
-        &mut self,
+        &self,
         from: &HostRef,
         to: SocketAddr,
         transport: Transport,
         at: Option<&str>,
-    ) -> Result<Attempt, Broken> {
+    ) -> Result<(Call, Option<String>), Broken> {
         let from = self.lab.machine(from, to.is_ipv4())?;
-        if self.lab.node_of(&from.kind).is_none() {
+        let entry = if self.lab.node_of(&from.kind).is_none() {
             let first = self.lab.cluster().nodes.first().map(|node| node.name.as_str());
             let node = at.or(first).ok_or_else(|| Broken("there is no node".to_owned()))?;
-            self.stage.enter_at(node)?;
-        }
-        Ok(self.stage.call(&Call { from, source_port: None, to, transport }))
+            Some(node.to_owned())
+        } else {
+            None
+        };
+        Ok((Call { from, source_port: None, to, transport }, entry))
     }
 
-    fn judge(&mut self, expect: Expect, to: Option<SocketAddr>, attempt: &Attempt) {
+    fn judge(&mut self, asked: &Asked, attempt: &Attempt) {
+        let Asked { to, expect, .. } = asked;
         let works = match &attempt.outcome {
             Outcome::Served(witness) => to.is_none_or(|to| witness.at == to),
             Outcome::Refused(_) | Outcome::Silent => false,
         };
-        if works != (expect == Expect::Allow) {
+        if works != (*expect == Expect::Allow) {
             let expected = if works { "it must not work" } else { "it works" };
             self.findings.differs_by(expected, attempt);
+            let entry = asked.entry.as_deref().unwrap_or_default();
+            self.findings.because(explain(self.lab, entry, &asked.call));
         }
     }
 

@@ -34,6 +34,8 @@ pub struct CaseReport {
     pub title: String,
     /// What became of it.
     pub verdict: Verdict,
+    /// Whether it has a lab: else it judges tables and packets alone, in memory or not.
+    pub has_lab: bool,
     /// What was found.
     pub findings: Findings,
     /// How long it took.
@@ -41,7 +43,7 @@ pub struct CaseReport {
 }
 
 /// Lines of what was seen that are printed for a difference.
-const WHY_LINES: usize = 12;
+const WHY_LINES: usize = 20;
 
 /// One line, and the differences below it.
 impl fmt::Display for CaseReport {
@@ -54,7 +56,11 @@ impl fmt::Display for CaseReport {
                 return writeln!(formatter, "BROKEN  {name} ({}): {why}", file.display());
             }
             Verdict::Skipped(why) => return writeln!(formatter, "skip    {name} ({why})"),
-            Verdict::Reported => write!(formatter, "report  {name}: {}", self.title)?,
+            Verdict::Reported => {
+                let (judged, otherwise) = (findings.judged, findings.differences.len());
+                let counts = format!("{judged} judged, {otherwise} came out otherwise");
+                write!(formatter, "report  {name}: {} ({counts})", self.title)?;
+            }
         }
         for left in &findings.left_out {
             write!(formatter, " (left out: {left})")?;
@@ -98,6 +104,8 @@ pub struct Summary {
     pub skipped: usize,
     /// Were measured.
     pub reported: usize,
+    /// Of all these, judge tables and packets alone: there is no lab in them.
+    pub without_lab: usize,
 }
 
 impl Summary {
@@ -112,6 +120,7 @@ impl Summary {
                 Verdict::Reported => &mut summary.reported,
             };
             *count += 1;
+            summary.without_lab += usize::from(!report.has_lab);
         }
         summary
     }
@@ -119,10 +128,14 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { passed, failed, skipped, reported } = self;
+        let Self { passed, failed, skipped, reported, without_lab } = self;
         write!(
             formatter,
             "{passed} passed, {failed} failed, {skipped} skipped, {reported} reported"
-        )
+        )?;
+        match without_lab {
+            0 => Ok(()),
+            count => write!(formatter, "; {count} of them on tables alone, without a lab"),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::explain::explain;
 use super::findings::Findings;
 use super::format::services::{
     Event, Exchange, Expect, Flow, Http, HttpAction, HttpExpect, Sequence, Step,
@@ -81,7 +82,7 @@ impl<S: Stage> Judge<'_, S> {
         let handled = self.handled(&flow.from, flow.at.as_deref(), flow.to, flow.protocol)?;
         let Expect::Served { backends, masquerade } = &flow.expect else {
             let attempt = self.stage.call(&handled.call);
-            self.unserved(&handled.call, &flow.expect, &attempt);
+            self.unserved(&handled, &flow.expect, &attempt);
             return Ok(());
         };
         let mut missing: BTreeSet<SocketAddr> = backends.iter().copied().collect();
@@ -149,9 +150,9 @@ impl<S: Stage> Judge<'_, S> {
                 self.served(&handled, backends, *masquerade, &attempt);
             }
             (Expect::Served { backends, .. }, None) => {
-                self.witness(backends, &attempt);
+                self.witness(None, backends, &attempt);
             }
-            (expect, Some(handled)) => self.unserved(&handled.call, expect, &attempt),
+            (expect, Some(handled)) => self.unserved(&handled, expect, &attempt),
             (Expect::Reject, None) if matches!(attempt.outcome, Outcome::Refused(_)) => {}
             (Expect::Drop, None) if attempt.outcome == Outcome::Silent => {}
             (Expect::NotServed | Expect::NotAService, None)
@@ -243,7 +244,7 @@ impl<S: Stage> Judge<'_, S> {
         masquerade: Option<bool>,
         attempt: &Attempt,
     ) -> Option<SocketAddr> {
-        let witness = self.witness(backends, attempt)?;
+        let witness = self.witness(Some(handled), backends, attempt)?;
         let own = handled.call.from.address;
         // who is balanced to itself is always masqueraded
         let masquerade = if witness.at.ip() == own { Some(true) } else { masquerade };
@@ -262,23 +263,39 @@ impl<S: Stage> Judge<'_, S> {
         } else {
             format!("the backend sees the client's address {own}")
         };
-        self.findings.differs_by(expected, attempt);
+        self.differs(handled, expected, attempt);
         None
     }
 
+    /// A call came out otherwise.
+    fn differs(&mut self, handled: &Handled, expected: impl Into<String>, attempt: &Attempt) {
+        self.findings.differs_by(expected, attempt);
+        self.findings.because(explain(self.lab, &handled.node, &handled.call));
+    }
+
     /// The listener's report, if it is one of those that may serve.
-    fn witness(&mut self, backends: &[SocketAddr], attempt: &Attempt) -> Option<Witness> {
+    fn witness(
+        &mut self,
+        handled: Option<&Handled>,
+        backends: &[SocketAddr],
+        attempt: &Attempt,
+    ) -> Option<Witness> {
         match &attempt.outcome {
             Outcome::Served(witness) if backends.contains(&witness.at) => Some(witness.clone()),
             _ => {
-                self.findings.differs_by(format!("served by {}", one_of(backends)), attempt);
+                let expected = format!("served by {}", one_of(backends));
+                match handled {
+                    Some(handled) => self.differs(handled, expected, attempt),
+                    None => self.findings.differs_by(expected, attempt),
+                }
                 None
             }
         }
     }
 
     /// Judges a connection that no backend may serve.
-    fn unserved(&mut self, call: &Call, expect: &Expect, attempt: &Attempt) {
+    fn unserved(&mut self, handled: &Handled, expect: &Expect, attempt: &Attempt) {
+        let call = &handled.call;
         let translated = attempt.arrivals.iter().any(|at| at.target != call.to);
         let masqueraded = attempt.arrivals.iter().any(|at| at.source.ip() != call.from.address);
         let is_own =
@@ -297,7 +314,7 @@ impl<S: Stage> Judge<'_, S> {
             _ => false,
         };
         if !is_right {
-            self.findings.differs_by(word(expect), attempt);
+            self.differs(handled, word(expect), attempt);
         }
     }
 }

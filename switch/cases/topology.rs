@@ -126,6 +126,11 @@ impl Lab {
         &self.cluster
     }
 
+    /// What the switch was told, as it was written.
+    pub const fn draft(&self) -> &Draft {
+        &self.draft
+    }
+
     /// Makes changes, in order, and validates the whole after them.
     ///
     /// # Errors

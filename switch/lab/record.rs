@@ -125,6 +125,16 @@ impl Record {
     }
 }
 
+/// The labs whose names begin so and that have a list, running or not.
+pub(super) fn left(prefix: &str) -> Vec<String> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    let lab = |entry: fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.strip_suffix(".made").filter(|lab| lab.starts_with(prefix)).map(str::to_owned)
+    };
+    entries.filter_map(lab).collect()
+}
+
 fn lock_path(lab: &str) -> PathBuf {
     Path::new(DIRECTORY).join(format!("{lab}.lock"))
 }

@@ -1,8 +1,9 @@
 //! When no answer is taken for an answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::super::format::Transport;
 use super::site::Site;
 
 /// How long nothing must come before it is judged that nothing comes.
@@ -16,18 +17,27 @@ const MOST: Duration = Duration::from_secs(10);
 /// How often it is looked whether the wait is over.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Answers once `waiting` calls, of those that began when the switch had dropped so many frames,
-/// will get no answer any more.
-pub(super) async fn falls(site: &Site, waiting: &AtomicUsize, dropped_before: u64) {
+/// Answers once calls will get no answer any more that began when the switch had dropped so many
+/// frames, and of which `waiting` frames must have been dropped if nothing is to come.
+pub(super) async fn falls(site: &Site, waiting: &AtomicU64, dropped_before: u64) {
     let begun = Instant::now();
     loop {
         tokio::time::sleep(LOOK).await;
         let elapsed = begun.elapsed();
         let dropped = dropped(site) - dropped_before;
-        let is_explained = dropped >= waiting.load(Ordering::Relaxed) as u64;
+        let is_explained = dropped >= waiting.load(Ordering::Relaxed);
         if site.is_interrupted() || elapsed >= MOST || (elapsed >= SILENCE && is_explained) {
             return;
         }
+    }
+}
+
+/// Frames that a call sends at least before it is judged that nothing comes: TCP repeats its SYN
+/// after a second.
+pub(super) const fn frames(transport: Transport) -> u64 {
+    match transport {
+        Transport::Tcp => 2,
+        Transport::Udp | Transport::Sctp => 1,
     }
 }
 

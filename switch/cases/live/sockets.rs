@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use futures_util::future::join_all;
@@ -83,20 +83,21 @@ impl Sockets {
         let drops = site.drops();
         let dropped = silence::dropped(site);
         let opened: Vec<_> = calls.iter().map(|call| open(site, call)).collect();
-        let waiting = AtomicUsize::new(opened.len());
-        let call = async |opened: io::Result<Unconnected>| {
+        let waiting =
+            AtomicU64::new(calls.iter().map(|call| silence::frames(call.transport)).sum());
+        let call = async |opened: io::Result<Unconnected>, transport| {
             let attempted = match opened {
                 Ok(unconnected) => unconnected.call().await,
                 Err(error) => Err(error),
             };
-            waiting.fetch_sub(1, Ordering::Relaxed);
+            waiting.fetch_sub(silence::frames(transport), Ordering::Relaxed);
             attempted
         };
         let attempted = site.block_on(async {
             let over = tokio::sync::Notify::new();
-            let calls = opened.into_iter().map(async |opened| {
+            let calls = opened.into_iter().zip(calls).map(async |(opened, call_of)| {
                 tokio::select! {
-                    attempted = call(opened) => attempted,
+                    attempted = call(opened, call_of.transport) => attempted,
                     () = over.notified() => Ok((Outcome::Silent, None)),
                 }
             });
@@ -304,7 +305,7 @@ impl Stage for Sockets {
             Held::Socket(mut connection) => {
                 let site = self.site();
                 let (drops, dropped) = (site.drops(), silence::dropped(site));
-                let (begun, waiting) = (Instant::now(), AtomicUsize::new(1));
+                let (begun, waiting) = (Instant::now(), AtomicU64::new(1));
                 let outcome = site.block_on(async {
                     tokio::select! {
                         outcome = connection.ask() => outcome,
@@ -324,8 +325,7 @@ impl Stage for Sockets {
     fn fetch(&mut self, from: &Machine, to: SocketAddr, path: &str) -> Fetched {
         let call = Call { from: from.clone(), source_port: None, to, transport: Transport::Tcp };
         let site = self.site();
-        let (begun, waiting, dropped) =
-            (Instant::now(), AtomicUsize::new(1), silence::dropped(site));
+        let (begun, waiting, dropped) = (Instant::now(), AtomicU64::new(1), silence::dropped(site));
         let fetched = site.block_on(async {
             let asking = async {
                 let connection = open(site, &call)?.connect().await?;
