@@ -12,7 +12,7 @@
 //! Identities mean nothing after the machine has started anew, hence the first line. A line that
 //! does not end is one whose namespace was never made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -125,12 +125,13 @@ impl Record {
     }
 }
 
-/// The labs whose names begin so and that have a list, running or not.
-pub(super) fn left(prefix: &str) -> Vec<String> {
+/// The labs whose names begin so and of which there is any file, running or not.
+pub(super) fn left(prefix: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
     let lab = |entry: fs::DirEntry| {
         let name = entry.file_name().into_string().ok()?;
-        name.strip_suffix(".made").filter(|lab| lab.starts_with(prefix)).map(str::to_owned)
+        let (lab, _) = name.rsplit_once('.')?;
+        lab.starts_with(prefix).then(|| lab.to_owned())
     };
     entries.filter_map(lab).collect()
 }

@@ -205,7 +205,11 @@ impl Drop for Lab {
 
 /// What there is of a lab outside its process.
 pub(crate) fn leftovers(lab: &str) -> Vec<String> {
-    let prefix = format!("{lab}.");
+    named(&format!("{lab}."))
+}
+
+/// What there is of labs outside their processes, of names that begin so.
+pub(crate) fn named(prefix: &str) -> Vec<String> {
     ["/run/netns", "/etc/netns", "/run/kswitch"]
         .iter()
         .filter_map(|directory| Some((directory, std::fs::read_dir(directory).ok()?)))
@@ -214,7 +218,7 @@ pub(crate) fn leftovers(lab: &str) -> Vec<String> {
                 .flatten()
                 .map(move |entry| format!("{directory}/{}", entry.file_name().display()))
         })
-        .filter(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(&prefix)))
+        .filter(|path| path.rsplit('/').next().is_some_and(|name| name.starts_with(prefix)))
         // the lock stays, since to remove it would be to race with the next run
         .filter(|path| Path::new(path).extension().is_none_or(|end| end != "lock"))
         .collect()

@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod cases;
 mod lab;
 mod labs;
 mod names;
@@ -19,6 +20,8 @@ mod programs;
 mod scale;
 mod see;
 mod traffic;
+#[path = "../conformance/turned.rs"]
+mod turned;
 mod upkeep;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -31,6 +34,7 @@ fn main() {
     let is_root = nix::unistd::geteuid().is_root();
     let tests = [
         traffic::TESTS,
+        cases::TESTS,
         nodes::TESTS,
         names::TESTS,
         programs::TESTS,
