@@ -12,6 +12,7 @@ mod exec;
 mod get;
 mod lab;
 mod log;
+mod logs;
 mod manifest;
 mod monitor;
 mod output;
@@ -61,6 +62,7 @@ Examples:
 enum Command {
     Get(get::Arguments),
     Exec(exec::Arguments),
+    Logs(logs::Arguments),
     Conntrack(conntrack::Arguments),
     Monitor(monitor::Arguments),
     Capture(capture::Arguments),
@@ -113,6 +115,7 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
     match command {
         Command::Get(arguments) => get::run(&lab()?, &arguments),
         Command::Exec(arguments) => exec::run(&lab()?, &arguments),
+        Command::Logs(arguments) => logs::run(&lab()?, &arguments),
         Command::Conntrack(arguments) => conntrack::run(&lab()?, &arguments),
         Command::Monitor(arguments) => monitor::run(&lab()?, &arguments),
         Command::Capture(arguments) => capture::run(&lab()?, &arguments),

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod monitor;
 mod name_servers;
 mod onlookers;
+pub(crate) mod pods;
 pub mod request;
 pub mod run;
 pub mod running;

@@ -29,6 +29,7 @@ mod object;
 mod observed;
 mod path;
 mod policy_settings;
+mod program;
 pub mod routing;
 mod settings;
 mod source;
@@ -54,6 +55,7 @@ pub use kind::Kind;
 pub use labels::matches;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;
+pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
 pub use settings::{
     Addressing, ClusterSettings, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
     Settings, StaticRoute, SwitchSettings, Timeouts,

@@ -39,11 +39,19 @@ pub struct LabSettings {
     pub manifests: Vec<String>,
     /// Where the lab file is.
     pub directory: PathBuf,
+    /// Whether containers run their commands, as far as these are programs of this machine; else the
+    /// echo server stands in for all of them.
+    pub run_commands: bool,
 }
 
 impl Default for LabSettings {
     fn default() -> Self {
-        Self { name: "lab".into(), manifests: Vec::new(), directory: PathBuf::new() }
+        Self {
+            name: "lab".into(),
+            manifests: Vec::new(),
+            directory: PathBuf::new(),
+            run_commands: true,
+        }
     }
 }
 

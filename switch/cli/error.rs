@@ -42,6 +42,7 @@ impl Error {
             } => Self::new(message),
             Response::Objects { .. }
             | Response::Place(_)
+            | Response::Log { .. }
             | Response::Flows { .. }
             | Response::ConntrackStats(_)
             | Response::Done { .. } => {

@@ -77,6 +77,15 @@ impl Office {
         }
     }
 
+    /// Takes note of how pods are now.
+    pub(super) fn observe_pods(&self) {
+        if let Some(running) = &mut self.desk().running
+            && let Err(error) = running.observe_pods()
+        {
+            tracing::error!("not published: {error}");
+        }
+    }
+
     /// Looks at the lab of this moment, while others may change it.
     fn look(&self, look: impl FnOnce(&Moment) -> Response) -> Response {
         let moment = {
@@ -177,6 +186,9 @@ impl Control for Office {
         match request {
             Request::Get { kind, select } => views::get(running, kind, &select).into(),
             Request::Locate { host } => locate(running, &host).into(),
+            Request::Log { namespace, pod, container, from } => {
+                views::log(running, &namespace, &pod, container.as_deref(), from).into()
+            }
             Request::ConntrackList { filter } => {
                 let meant = match Meant::new(running, filter) {
                     Ok(meant) => meant,

@@ -133,11 +133,18 @@ pub(super) fn echo_specs(cluster: &Cluster) -> impl Iterator<Item = (PortKind, E
 fn pod_echo(cluster: &Cluster, lab: &str, pod: &Pod, server: Option<&NameServer>) -> EchoSpec {
     let node = cluster.nodes.get(pod.node).map(|node| node.name.clone());
     let hostname = pod.object.spec.as_ref().and_then(|spec| spec.hostname.clone());
-    let ports = pod.container_ports().filter_map(|port| {
-        let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        Some((protocol, u16::try_from(port.container_port).ok()?))
-    });
-    let mut ports = EchoPort::of_pod(ports);
+    // those that bring a program open their ports themselves
+    let stood_in = pod.containers().filter(|container| !cluster.runs(container));
+    let named = stood_in.flat_map(|container| container.ports.iter().flatten());
+    let named: Vec<_> = named
+        .filter_map(|port| {
+            let protocol = port.protocol.as_deref().unwrap_or("TCP");
+            Some((protocol, u16::try_from(port.container_port).ok()?))
+        })
+        .collect();
+    let has_programs = pod.containers().any(|container| cluster.runs(container));
+    let mut ports =
+        if has_programs && named.is_empty() { Vec::new() } else { EchoPort::of_pod(named) };
     if let Some(NameServer { udp, tcp, .. }) = server {
         ports.retain(|port| match port.speaks {
             Speaks::Datagrams => !udp.contains(&port.number),

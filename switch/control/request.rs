@@ -31,6 +31,17 @@ pub enum Request {
         /// Whose place it is.
         host: HostName,
     },
+    /// What a container has said. Answered by [`Response::Log`].
+    Log {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod.
+        pod: String,
+        /// Which container; `None`: the first.
+        container: Option<String>,
+        /// The number of the first line that is wanted.
+        from: u64,
+    },
     /// The live flows. Answered by [`Response::Flows`], as many as needed.
     ConntrackList {
         /// Which of them.
@@ -95,6 +106,13 @@ pub enum Response {
     },
     /// Where a host lives.
     Place(Place),
+    /// What a container has said.
+    Log {
+        /// Line by line.
+        lines: Vec<String>,
+        /// The number of the next line.
+        next: u64,
+    },
     /// Flows, in no order.
     Flows {
         /// The flows.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -138,8 +139,9 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
         .transpose()
         .map_err(Error::Metrics)?;
     let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
-    let running = Running::start(cluster, echo, &options(&switch_settings), &progress)
+    let mut running = Running::start(cluster, echo, &options(&switch_settings), &progress)
         .map_err(Error::Running)?;
+    let changes = running.take_changes();
     let sweep = Sweep::new(
         Arc::clone(&running.switch.shared),
         conntrack_timeouts(&switch_settings.timeouts),
@@ -148,6 +150,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let monitor = Arc::clone(&running.monitor);
     let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
     let office = Arc::new(Office::new(path, draft, running));
+    watch_pods(changes, &office);
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;
     let metrics_server = metrics_listener
@@ -217,6 +220,21 @@ fn ready(name: &str, office: &Office, took: Duration, metrics: Option<std::net::
     // a closed standard output is the reader's choice; the lab runs all the same
     let _ = writeln!(io::stdout(), "{line}");
     let _ = io::stdout().flush();
+}
+
+/// Takes note of how pods are whenever that changes, until nobody tells any more.
+fn watch_pods(changes: Option<Receiver<()>>, office: &Arc<Office>) {
+    let (Some(changes), office) = (changes, Arc::clone(office)) else { return };
+    let spawned = thread::Builder::new().name("pods".into()).spawn(move || {
+        while changes.recv().is_ok() {
+            // what came meanwhile is seen with it
+            while changes.try_recv().is_ok() {}
+            office.observe_pods();
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!("readiness of pods has no effect: {error}");
+    }
 }
 
 /// Walks through the shared tables until told to stop.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use kswitch_config::{
@@ -19,6 +20,7 @@ use super::hosts::{Files, changed_files, echo_specs, host_spec};
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
 use super::name_servers::NameServers;
+use super::pods::Pods;
 use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
 use crate::agents::echo::Echo;
@@ -91,6 +93,9 @@ pub struct Running {
     health_checks: HealthChecks,
     loopbacks: Loopbacks,
     name_servers: NameServers,
+    /// The pods that bring programs.
+    pub(super) pods: Pods,
+    changes: Option<Receiver<()>>,
     echoes: Echoes,
     /// Who is told what befalls flows.
     pub monitor: Arc<Monitor>,
@@ -117,7 +122,9 @@ impl Running {
         options: &Options,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, Error> {
-        let observed = Observed::default();
+        let (pods, changes) = Pods::new(echo.runtime().clone());
+        let ready_pods = pods.readiness(&cluster);
+        let observed = Observed { ready_pods, ..Observed::default() };
         let mut compiler = Compiler::new(options.seed);
         let generation = Generation(1);
         let compiled = compiler.compile(&cluster, &observed, generation);
@@ -140,6 +147,8 @@ impl Running {
             health_checks: HealthChecks::new(echo.runtime().clone()),
             loopbacks: Loopbacks::new(echo.runtime().clone()),
             name_servers: NameServers::new(Dns::new(echo.runtime().clone(), zones)),
+            pods,
+            changes: Some(changes),
             echoes: Echoes::new(echo),
             switch,
             lab,
@@ -159,6 +168,7 @@ impl Running {
     /// If new machines cannot be made: the old cluster goes on then, unchanged.
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
+        self.observed.ready_pods = self.pods.readiness(&cluster);
         let compiled = self.compiler.compile(&cluster, &self.observed, generation);
         let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
         let (going, coming) = self.difference(&plan);
@@ -202,6 +212,22 @@ impl Running {
         self.change(Arc::clone(&self.cluster))
     }
 
+    /// Publishes anew if pods are ready that were not, or the other way round.
+    ///
+    /// # Errors
+    /// As [`Running::change`].
+    pub fn observe_pods(&mut self) -> Result<(), Error> {
+        if self.pods.readiness(&self.cluster) == self.observed.ready_pods {
+            return Ok(());
+        }
+        self.change(Arc::clone(&self.cluster))
+    }
+
+    /// What hears of each change in how pods are, for whoever asks first.
+    pub const fn take_changes(&mut self) -> Option<Receiver<()>> {
+        self.changes.take()
+    }
+
     /// The ports there are.
     pub fn ports(&self) -> impl Iterator<Item = &PlannedPort> {
         self.attached.values()
@@ -217,8 +243,9 @@ impl Running {
     /// # Errors
     /// The first thing that could not be removed.
     pub fn close(self) -> Result<(), Error> {
-        let Self { health_checks, loopbacks, name_servers, echoes, mut switch, lab, .. } = self;
-        drop((health_checks, loopbacks, name_servers, echoes));
+        let Self { health_checks, loopbacks, name_servers, pods, echoes, mut switch, lab, .. } =
+            self;
+        drop((health_checks, loopbacks, name_servers, pods, echoes));
         switch.stop();
         drop(switch);
         Ok(lab.close()?)
@@ -260,6 +287,7 @@ impl Running {
             self.health_checks.leave(&old.namespace);
             self.loopbacks.leave(&old.namespace);
             self.name_servers.leave(&old.namespace);
+            self.pods.leave(&old.namespace);
             self.echoes.leave(&old.namespace);
             namespaces.push(old.namespace.clone());
         }
@@ -286,6 +314,7 @@ impl Running {
         self.health_checks.keep(&self.cluster, health_checks);
         self.loopbacks.keep(&self.cluster);
         self.name_servers.keep(&self.cluster);
+        self.pods.keep(&self.cluster);
         self.echoes.keep(echo_specs(&self.cluster));
     }
 }

@@ -1,8 +1,10 @@
 //! The running lab as clients see it: Kubernetes objects where there are such, else records.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use kswitch_config::{PortKind, endpoint_slices};
+use k8s_openapi::api::core::v1::Pod as PodObject;
+use kswitch_config::{Pod, PortKind, endpoint_slices};
 use kswitch_tables::conntrack::Connection;
 use kswitch_tables::{PortId, Route, RouterId, RouterRole, SegmentId, Snapshot, Tick};
 use serde::Serialize;
@@ -11,7 +13,7 @@ use serde_json::Value;
 use super::conntrack_timeouts;
 use super::flows::Meant;
 use super::request::{
-    FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, Traffic,
+    Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, Traffic,
 };
 use super::running::Running;
 use crate::dataplane::worker::tick;
@@ -21,7 +23,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
     let cluster = &running.cluster;
     match kind {
         Kind::Nodes => objects(cluster.nodes.iter().map(|node| &*node.object), select),
-        Kind::Pods => objects(cluster.pods.iter().map(|pod| &*pod.object), select),
+        Kind::Pods => objects(cluster.pods.iter().map(|pod| seen(running, pod)), select),
         Kind::Services => objects(cluster.services.iter().map(|service| &**service), select),
         Kind::EndpointSlices => {
             let slices = endpoint_slices(cluster, &running.observed);
@@ -30,6 +32,41 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),
+    }
+}
+
+/// A pod as it is seen.
+fn seen<'r>(running: &Running, pod: &'r Pod) -> Cow<'r, PodObject> {
+    match running.pods.state(pod) {
+        Some(state) => Cow::Owned(state.told(&pod.object, running.observed.is_pod_ready(pod))),
+        None => Cow::Borrowed(&pod.object),
+    }
+}
+
+/// What a container has said, from a line on.
+pub(super) fn log(
+    running: &Running,
+    namespace: &str,
+    name: &str,
+    container: Option<&str>,
+    from: u64,
+) -> Response {
+    let not_found = |message| Response::failed(Failure::NotFound, message);
+    let Some(pod) = running.cluster.pod(namespace, name) else {
+        return not_found(format!("no pod {name} in namespace {namespace}"));
+    };
+    if running.pods.state(pod).is_none() {
+        return not_found(format!("the echo server stands in for pod {name}: it has no command"));
+    }
+    match running.pods.log(pod, container) {
+        Some(log) => {
+            let (lines, next) = log.since(from);
+            Response::Log { lines, next }
+        }
+        None => {
+            let container = container.unwrap_or_default();
+            not_found(format!("no container {container} in pod {name}"))
+        }
     }
 }
 

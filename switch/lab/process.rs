@@ -32,9 +32,21 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// What the system says; `NotFound` when there is no such namespace or command.
 pub fn spawn(namespace: &str, command: &mut Command) -> io::Result<Child> {
+    inside(namespace, || command.spawn())
+}
+
+/// Does this on a thread that has become a host: programs started there see the host's network, name
+/// and files.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn inside<T: Send>(
+    namespace: &str,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
     namespace::on_thread(|| {
         become_host(namespace)?;
-        command.spawn()
+        work()
     })
 }
 

@@ -14,6 +14,7 @@
 mod cases;
 mod lab;
 mod labs;
+mod life;
 mod names;
 mod nodes;
 mod programs;
@@ -39,6 +40,7 @@ fn main() {
         names::TESTS,
         programs::TESTS,
         labs::TESTS,
+        life::TESTS,
         upkeep::TESTS,
         scale::TESTS,
         see::TESTS,

@@ -23,10 +23,7 @@ pub struct NameServer {
 /// own.
 pub fn name_servers(cluster: &Cluster) -> Vec<NameServer> {
     let Some(service) = cluster.service(NAMESPACE, SERVICE) else { return Vec::new() };
-    let brings_own = |pod: &Pod| {
-        pod.containers()
-            .any(|container| container.command.as_ref().is_some_and(|it| !it.is_empty()))
-    };
+    let brings_own = |pod: &Pod| pod.containers().any(|container| cluster.runs(container));
     let pods = cluster.pods.iter().filter(|pod| selects(service, pod) && !brings_own(pod));
     let server = |pod: &Arc<Pod>| {
         let ports = |wanted: Protocol| -> Vec<u16> {

@@ -36,11 +36,13 @@ pub(super) fn lab(
         fields.error(Field::of("name"), "the lab has no name", help);
     }
     let manifests = fields.texts("manifests").unwrap_or_default();
+    let run_commands = fields.bool("run-commands").unwrap_or(true);
     fields.finish();
     LabSettings {
         name: name.unwrap_or_else(|| "lab".into()),
         manifests: manifests.into_iter().map(|(_, text)| text.to_owned()).collect(),
         directory: directory.to_owned(),
+        run_commands,
     }
 }
 

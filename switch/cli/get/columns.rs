@@ -165,7 +165,13 @@ fn pod_status(pod: &Value) -> String {
     if pod.pointer("/metadata/deletionTimestamp").is_some() {
         return "Terminating".to_owned();
     }
-    member(pod, "/status/phase")
+    let doing = items(pod, "/status/containerStatuses")
+        .find_map(|status| status.pointer("/state/waiting/reason").and_then(Value::as_str));
+    let phase = member(pod, "/status/phase");
+    match doing {
+        Some(reason) if phase == "Running" => reason.to_owned(),
+        _ => phase,
+    }
 }
 
 fn external_addresses(service: &Value) -> String {

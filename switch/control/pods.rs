@@ -1,0 +1,104 @@
+//! The pods whose containers bring programs: each lives here as it would under a kubelet.
+//!
+//! [`life`] is that of one pod: its first containers, then the others, started again as its restart
+//! policy has it. [`container`] runs a program once, [`probe`] asks how it is, [`state`] is what is
+//! seen of all that, and [`log`] what was said. Pods without programs of their own are not here: the
+//! echo server stands in for them.
+
+mod container;
+mod life;
+pub(crate) mod log;
+mod probe;
+pub(crate) mod state;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use kswitch_config::{Cluster, Pod, PortKind};
+use tokio::runtime::Handle;
+
+use super::hosts::home;
+use life::Life;
+use log::Log;
+use probe::Target;
+use state::PodState;
+
+/// Namespace and name.
+type Key = (String, String);
+
+/// The pods that have programs.
+#[derive(Debug)]
+pub(super) struct Pods {
+    runtime: Handle,
+    changed: Sender<()>,
+    lives: BTreeMap<Key, Life>,
+}
+
+impl Pods {
+    /// None yet; the receiver hears whenever something is seen to be other than before.
+    pub(super) fn new(runtime: Handle) -> (Self, Receiver<()>) {
+        let (changed, changes) = mpsc::channel();
+        (Self { runtime, changed, lives: BTreeMap::new() }, changes)
+    }
+
+    /// Which pods with programs are ready; others are as they were written.
+    pub(super) fn readiness(&self, cluster: &Cluster) -> BTreeMap<Key, bool> {
+        let with_programs = cluster.pods.iter().filter_map(|pod| {
+            let program = cluster.program(pod)?;
+            let key = (pod.namespace.clone(), pod.name.clone());
+            let life = self.lives.get(&key).filter(|life| life.spec == pod.object.spec);
+            let is_ready = life.is_some_and(|life| life.state().is_ready());
+            Some((key, is_ready && program.gates_are_open))
+        });
+        with_programs.collect()
+    }
+
+    /// How a pod is; `None` for those without programs.
+    pub(super) fn state(&self, pod: &Pod) -> Option<PodState> {
+        let key = (pod.namespace.clone(), pod.name.clone());
+        self.lives.get(&key).map(Life::state)
+    }
+
+    /// What a container of a pod has said: that of this name, or the first.
+    pub(super) fn log(&self, pod: &Pod, container: Option<&str>) -> Option<Arc<Log>> {
+        let key = (pod.namespace.clone(), pod.name.clone());
+        self.lives.get(&key)?.log(container).map(Arc::clone)
+    }
+
+    /// Ends the programs of a namespace that is about to go.
+    pub(super) fn leave(&mut self, namespace: &str) {
+        self.lives.retain(|_, life| life.namespace != namespace);
+    }
+
+    /// Ends what is not wanted any more, and starts what is wanted and does not run.
+    pub(super) fn keep(&mut self, cluster: &Cluster) {
+        let wanted = cluster.pods.iter().filter_map(|pod| Some((pod, cluster.program(pod)?)));
+        let wanted: BTreeMap<Key, _> = wanted
+            .map(|(pod, program)| ((pod.namespace.clone(), pod.name.clone()), (pod, program)))
+            .collect();
+        self.lives.retain(|key, life| {
+            wanted.get(key).is_some_and(|(pod, _)| pod.object.spec == life.spec)
+        });
+        for (key, (pod, program)) in wanted {
+            let (false, Some(target)) = (self.lives.contains_key(&key), target(cluster, pod))
+            else {
+                continue;
+            };
+            let spec = pod.object.spec.clone();
+            let changed = self.changed.clone();
+            let life = Life::start(&self.runtime, program, spec, target, changed);
+            self.lives.insert(key, life);
+        }
+    }
+}
+
+fn target(cluster: &Cluster, pod: &Pod) -> Option<Target> {
+    let lab = &cluster.settings.lab.name;
+    let node = cluster.nodes.get(pod.node)?.name.clone();
+    Some(Target {
+        node: PortKind::Node { name: node }.namespace(lab),
+        pod: home(cluster, pod).namespace(lab),
+        address: *pod.addresses.first()?,
+    })
+}

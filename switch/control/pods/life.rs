@@ -1,0 +1,293 @@
+//! The life of a pod whose programs run here.
+
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use kswitch_config::{PodProgram, Program, Restart, Role};
+use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use super::container;
+use super::log::Log;
+use super::probe::{Asking, BackOff, Target, Verdict};
+use super::state::{Doing, Phase, PodState};
+
+/// A pod's programs; they end when this is dropped.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// What it was made from.
+    pub(super) spec: Option<PodSpec>,
+    /// The namespace that its programs are in.
+    pub(super) namespace: String,
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+/// What a pod's tasks share.
+#[derive(Debug)]
+struct Shared {
+    program: PodProgram,
+    target: Target,
+    state: Mutex<PodState>,
+    logs: Vec<Arc<Log>>,
+    /// Hears of every change of the state.
+    changed: Sender<()>,
+}
+
+impl Life {
+    /// Starts a pod's programs.
+    pub(super) fn start(
+        runtime: &Handle,
+        program: PodProgram,
+        spec: Option<PodSpec>,
+        target: Target,
+        changed: Sender<()>,
+    ) -> Self {
+        let namespace = target.pod.clone();
+        let state = Mutex::new(PodState::new(&program));
+        let logs = program.containers.iter().map(|_| Arc::default()).collect();
+        let shared = Arc::new(Shared { program, target, state, logs, changed });
+        let task = runtime.spawn(live(Arc::clone(&shared))).abort_handle();
+        Self { spec, namespace, shared, task }
+    }
+
+    /// How it is.
+    pub(super) fn state(&self) -> PodState {
+        self.shared.state().clone()
+    }
+
+    /// What a container has said: that of this name, or the first that is to run on; `None` if there
+    /// is none.
+    pub(super) fn log(&self, name: Option<&str>) -> Option<&Arc<Log>> {
+        let containers = &self.shared.program.containers;
+        let at = match name {
+            Some(name) => containers.iter().position(|own| own.name == name),
+            None => containers.iter().position(|own| own.role == Role::Main),
+        };
+        self.shared.logs.get(at?)
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, PodState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut PodState)) {
+        let mut state = self.state();
+        let before = state.clone();
+        change(&mut state);
+        if *state != before {
+            // nobody listens any more when the lab goes down
+            let _ = self.changed.send(());
+        }
+    }
+
+    fn set(&self, at: usize, doing: Doing, is_ready: bool) {
+        self.change(|state| {
+            if let Some(container) = state.containers.get_mut(at) {
+                if let Doing::Ended { code } = doing {
+                    container.last_code = Some(code);
+                }
+                (container.doing, container.is_ready) = (doing, is_ready);
+                container.is_started &= container.doing == Doing::Running;
+            }
+        });
+    }
+
+    /// A container has come up, and can be used unless it is to be asked.
+    fn set_started(&self, at: usize, is_ready: bool) {
+        self.change(|state| {
+            if let Some(container) = state.containers.get_mut(at) {
+                (container.is_started, container.is_ready) = (true, is_ready);
+            }
+        });
+    }
+
+    fn set_ready(&self, at: usize, is_ready: bool) {
+        self.change(|state| {
+            if let Some(container) = state.containers.get_mut(at) {
+                container.is_ready = is_ready;
+            }
+        });
+    }
+}
+
+/// From the first container to the end of the last.
+async fn live(shared: Arc<Shared>) {
+    let mut running = JoinSet::new();
+    let all = || shared.program.containers.iter().enumerate();
+    for (at, container) in all() {
+        match container.role {
+            Role::Init if !begin(&shared, at, container).await => {
+                shared.change(|state| state.phase = Phase::Failed);
+                return;
+            }
+            Role::Init | Role::Main => {}
+            Role::Sidecar => {
+                running.spawn(run_on(Arc::clone(&shared), at));
+                while !is_up(&shared, at) {
+                    sleep(STARTED_POLL).await;
+                }
+            }
+        }
+    }
+    shared.change(|state| state.phase = Phase::Running);
+    let mut mains = JoinSet::new();
+    for (at, _) in all().filter(|(_, container)| container.role == Role::Main) {
+        mains.spawn(run_on(Arc::clone(&shared), at));
+    }
+    let mut codes = Vec::new();
+    while let Some(ended) = mains.join_next().await {
+        codes.push(ended.unwrap_or(1));
+    }
+    // those that only help end with those that they help
+    running.shutdown().await;
+    let phase = if codes.iter().all(|code| *code == 0) { Phase::Succeeded } else { Phase::Failed };
+    shared.change(|state| {
+        state.phase = phase;
+        state.containers.iter_mut().for_each(|container| container.is_ready = false);
+    });
+}
+
+/// How often is looked whether a container that others wait for has come up.
+const STARTED_POLL: std::time::Duration = std::time::Duration::from_millis(20);
+
+fn is_up(shared: &Shared, at: usize) -> bool {
+    shared.state().containers.get(at).is_some_and(|container| container.is_started)
+}
+
+/// Runs a container to its good end; whether there was one.
+async fn begin(shared: &Shared, at: usize, container: &Program) -> bool {
+    let mut back_off = BackOff::default();
+    loop {
+        let begun = Instant::now();
+        let code = run(shared, at, container).await;
+        if code == 0 {
+            return true;
+        }
+        if shared.program.restart == Restart::Never {
+            return false;
+        }
+        wait(shared, at, &mut back_off, begun).await;
+    }
+}
+
+/// Runs a container again and again, as long as it is to; answers its last exit code.
+async fn run_on(shared: Arc<Shared>, at: usize) -> i32 {
+    let Some(container) = shared.program.containers.get(at) else { return 0 };
+    let mut back_off = BackOff::default();
+    loop {
+        let begun = Instant::now();
+        let code = run(&shared, at, container).await;
+        let is_over = match (container.role, shared.program.restart) {
+            (Role::Sidecar, _) | (_, Restart::Always) => false,
+            (_, Restart::OnFailure) => code == 0,
+            (_, Restart::Never) => true,
+        };
+        if is_over {
+            return code;
+        }
+        wait(&shared, at, &mut back_off, begun).await;
+    }
+}
+
+/// Waits until a container may be started again.
+async fn wait(shared: &Shared, at: usize, back_off: &mut BackOff, begun: Instant) {
+    let pause = back_off.after(begun.elapsed());
+    if !pause.is_zero() {
+        let message = format!("back-off {} s restarting failed container", pause.as_secs());
+        shared.set(at, Doing::Waiting { reason: "CrashLoopBackOff", message }, false);
+    }
+    sleep(pause).await;
+    shared.change(|state| {
+        if let Some(container) = state.containers.get_mut(at) {
+            container.restarts += 1;
+        }
+    });
+}
+
+/// Runs a container once; answers its exit code.
+async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
+    if container.command.is_empty() {
+        // the echo server stands in, and runs on
+        shared.set(at, Doing::Running, true);
+        shared.set_started(at, true);
+        return std::future::pending().await;
+    }
+    let Some(log) = shared.logs.get(at) else { return 1 };
+    let namespace = &shared.target.pod;
+    let started = container::start(namespace, container, &container.command, Some(log)).await;
+    let mut run = match started {
+        Ok(run) => run,
+        Err(error) => {
+            let name = container.command.first().map_or("", String::as_str);
+            let message =
+                format!("{name}: {error}; images are not pulled: programs are this machine's");
+            log.push(message.clone());
+            let PodProgram { namespace, pod, .. } = &shared.program;
+            tracing::warn!("{namespace}/{pod}, container {}: {message}", container.name);
+            shared.set(at, Doing::Waiting { reason: "CreateContainerError", message }, false);
+            return NOT_STARTED;
+        }
+    };
+    shared.set(at, Doing::Running, false);
+    if container.startup.is_none() {
+        shared.set_started(at, container.readiness.is_none());
+    }
+    let code = tokio::select! {
+        code = run.end() => code,
+        () = watch(shared, at, container) => run.stop(shared.program.grace).await,
+    };
+    shared.set(at, Doing::Ended { code }, false);
+    code
+}
+
+/// The exit code of a program that could not be started.
+const NOT_STARTED: i32 = 128;
+
+/// Asks a container how it is; comes back only if it has to be started again.
+async fn watch(shared: &Shared, at: usize, container: &Program) {
+    let Program { startup, readiness, liveness, .. } = container;
+    if let Some(startup) = startup {
+        let verdict = Asking::new(startup, &shared.target, container).next(None).await;
+        if verdict == Verdict::Bad {
+            return;
+        }
+        shared.set_started(at, readiness.is_none());
+    }
+    let readiness = async {
+        let Some(readiness) = readiness else { return std::future::pending().await };
+        let mut asking = Asking::new(readiness, &shared.target, container);
+        let mut last = None;
+        loop {
+            let verdict = asking.next(last).await;
+            shared.set_ready(at, verdict == Verdict::Good);
+            last = Some(verdict);
+        }
+    };
+    let liveness = async {
+        let Some(liveness) = liveness else { return std::future::pending().await };
+        let mut asking = Asking::new(liveness, &shared.target, container);
+        let mut last = None;
+        loop {
+            last = Some(asking.next(last).await);
+            if last == Some(Verdict::Bad) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = readiness => {}
+        () = liveness => {}
+    }
+}
