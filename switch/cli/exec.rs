@@ -3,34 +3,17 @@
 //! The switch only says where the host lives. This process itself enters, and becomes the command:
 //! what it started with (rights, terminal, descriptors) is what the command has.
 
-use std::fmt;
-use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{self, ExitCode};
+use std::process::{Command, ExitCode};
 
 use clap::Args;
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::sethostname;
 
 use super::error::Error;
 use super::get::DEFAULT_NAMESPACE;
 use super::lab::Lab;
 use crate::control::request::{HostName, Place, Request, Response};
-
-/// Where network namespaces have their names.
-///
-/// Source: `NETNS_RUN_DIR` of iproute2.
-const NETWORKS: &str = "/run/netns";
-
-/// Where the files are that stand in for those of `/etc`, in a directory for each namespace.
-///
-/// Source: `NETNS_ETC_DIR` of iproute2.
-const FILES: &str = "/etc/netns";
+use crate::lab::process;
 
 /// Exit codes of a command that was not found, and of one that cannot be executed.
 ///
@@ -98,83 +81,29 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
         return Err(Error::new("no command"));
     };
     // Returns only if the command could not be started.
-    let error = process::Command::new(program).args(rest).exec();
+    let error = Command::new(program).args(rest).exec();
     let code = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
     Err(Error::with_code(format_args!("{program}: {error}"), code))
 }
 
 /// Enters the host's network, under its name and with its files, as `ip netns exec` does.
 fn enter(place: &Place) -> Result<(), Error> {
-    let path = Path::new(NETWORKS).join(&place.network);
-    let network = File::open(&path).map_err(|error| failed(&path.display().to_string(), error))?;
-    setns(&network, CloneFlags::CLONE_NEWNET)
-        .map_err(|error| failed("enter the network", error))?;
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)
-        .map_err(|error| failed("make a mount namespace", error))?;
-    sethostname(&place.hostname).map_err(|error| failed("set the host name", error))?;
-    // Nothing that is mounted from here on may reach the machine's own mounts.
-    remount("/", MsFlags::MS_SLAVE | MsFlags::MS_REC)
-        .map_err(|error| failed("make the mounts private", error))?;
-    if let Err(error) = show_own_devices(&place.network) {
-        warn(format_args!("/sys shows the machine's devices, not the host's own: {error}"));
+    let Place { network, hostname } = place;
+    let missing = process::become_host(network, Some(hostname))
+        .map_err(|error| failed(&format!("enter {network}"), &error))?;
+    // The command may do without what could not be had.
+    for text in missing {
+        let _ = writeln!(io::stderr(), "warning: {text}");
     }
-    bind_files(&place.network)
+    Ok(())
 }
 
-fn failed(what: &str, error: impl Into<io::Error>) -> Error {
-    let error = error.into();
+fn failed(what: &str, error: &io::Error) -> Error {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => " (exec takes root rights)",
         _ => "",
     };
     Error::new(format_args!("{what}: {error}{hint}"))
-}
-
-/// The command may do without what could not be had.
-fn warn(message: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "warning: {message}");
-}
-
-const NO_TEXT: Option<&str> = None;
-
-fn remount(path: &str, flags: MsFlags) -> nix::Result<()> {
-    mount(NO_TEXT, path, NO_TEXT, flags, NO_TEXT)
-}
-
-/// Mounts a `/sys` that shows the devices of this network; a mount of it belongs to the network it
-/// was made in.
-fn show_own_devices(network: &str) -> nix::Result<()> {
-    let mut flags = MsFlags::empty();
-    if umount2("/sys", MntFlags::MNT_DETACH).is_err() {
-        // It has to be covered then, and one that can be written cannot cover one that cannot.
-        let read_only =
-            statvfs("/sys").is_ok_and(|status| status.flags().contains(FsFlags::ST_RDONLY));
-        flags.set(MsFlags::MS_RDONLY, read_only);
-    }
-    mount(Some(network), "/sys", Some("sysfs"), flags, NO_TEXT)
-}
-
-/// Puts the host's files in the place of those in `/etc`.
-fn bind_files(network: &str) -> Result<(), Error> {
-    let directory = Path::new(FILES).join(network);
-    let entries = match fs::read_dir(&directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|error| failed(&directory.display().to_string(), error))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(|error| failed(&directory.display().to_string(), error))?;
-        let target = Path::new("/etc").join(entry.file_name());
-        let bound = mount(Some(&entry.path()), &target, NO_TEXT, MsFlags::MS_BIND, NO_TEXT);
-        match bound {
-            Ok(()) => {}
-            Err(Errno::ENOENT) => {
-                let target = target.display();
-                warn(format_args!("{target} is not there to be replaced by the host's own"));
-            }
-            Err(error) => return Err(failed(&target.display().to_string(), error)),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

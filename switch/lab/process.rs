@@ -9,9 +9,10 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, sethostname};
 
 use super::etc;
@@ -45,35 +46,55 @@ pub fn inside<T: Send>(
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
     namespace::on_thread(|| {
-        become_host(namespace)?;
+        // what is missing is the same for all of them; `exec` tells of it
+        become_host(namespace, None)?;
         work()
     })
 }
 
 /// Moves the calling thread into a namespace and its view of the machine, for good: for a thread
-/// that is about to turn into another program.
+/// that is about to turn into another program. Its host name is `hostname`, or else what its files
+/// say. Answers what could not be had and can be done without, in words.
 ///
 /// # Errors
 /// What the system says; `NotFound` when there is no such namespace.
-pub fn become_host(namespace: &str) -> io::Result<()> {
+pub fn become_host(namespace: &str, hostname: Option<&str>) -> io::Result<Vec<String>> {
+    let mut missing = Vec::new();
     namespace::join_thread(namespace)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS)?;
     // what we mount stays here; what the machine unmounts, namespaces for one, goes here too
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
-    // a container may forbid it; programs that look there see the machine's interfaces then
-    let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none);
-    let files = etc::link(namespace);
-    match fs::read_to_string(files.join("hostname")) {
-        Ok(name) => sethostname(name.trim())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+    mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)?;
+    if let Err(error) = show_own_devices(namespace) {
+        missing.push(format!("/sys shows the machine's devices, not the host's own: {error}"));
     }
-    cover_etc(&files)
+    let files = etc::link(namespace);
+    match (hostname, fs::read_to_string(files.join("hostname"))) {
+        (Some(name), _) => sethostname(name)?,
+        (None, Ok(name)) => sethostname(name.trim())?,
+        (None, Err(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        (None, Err(error)) => return Err(error),
+    }
+    cover_etc(&files, &mut missing)?;
+    Ok(missing)
+}
+
+const NOTHING: Option<&str> = None;
+
+/// Mounts a `/sys` that shows the devices of this network; a mount of it belongs to the network it
+/// was made in.
+fn show_own_devices(namespace: &str) -> nix::Result<()> {
+    let mut flags = MsFlags::empty();
+    if umount2("/sys", MntFlags::MNT_DETACH).is_err() {
+        // it has to be covered then, and one that can be written cannot cover one that cannot
+        let read_only =
+            statvfs("/sys").is_ok_and(|status| status.flags().contains(FsFlags::ST_RDONLY));
+        flags.set(MsFlags::MS_RDONLY, read_only);
+    }
+    mount(Some(namespace), "/sys", Some("sysfs"), flags, NOTHING)
 }
 
 /// Mounts a host's files over the machine's; what the machine has no file for is left out.
-fn cover_etc(files: &Path) -> io::Result<()> {
+fn cover_etc(files: &Path, missing: &mut Vec<String>) -> io::Result<()> {
     let entries = match fs::read_dir(files) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -82,9 +103,12 @@ fn cover_etc(files: &Path) -> io::Result<()> {
     for entry in entries {
         let entry = entry?;
         let target = Path::new("/etc").join(entry.file_name());
-        let none = None::<&str>;
-        match mount(Some(&entry.path()), &target, none, MsFlags::MS_BIND, none) {
-            Ok(()) | Err(nix::Error::ENOENT) => {}
+        match mount(Some(&entry.path()), &target, NOTHING, MsFlags::MS_BIND, NOTHING) {
+            Ok(()) => {}
+            Err(nix::Error::ENOENT) => {
+                let target = target.display();
+                missing.push(format!("{target} is not there to be replaced by the host's own"));
+            }
             Err(error) => return Err(error.into()),
         }
     }
