@@ -2,18 +2,21 @@
 //!
 //! Only the first fragment of a packet has ports. What it says is remembered by the packet's
 //! identification, so that later fragments find the same binding in conntrack and are rewritten in
-//! their IP header alone. Later fragments that come first wait for it. Nothing is reassembled:
-//! fragments leave as they came.
+//! their IP header alone. Later fragments that come first wait for it. Fragments leave as they came,
+//! but for packets whose transport header itself is cut: these are put together first ([`assemble`]).
 //!
 //! All fragments of a packet come in by one queue, so that each worker keeps its own. Room and
 //! time are bounded; under a flood the oldest packet gives way.
 //!
 //! Source: RFC 791 §3.2; RFC 8200 §4.5; RFC 4787 REQ-14 (any order); RFC 5722 (overlaps).
 
+mod assemble;
+
 use kswitch_tables::{Address, PortId, Tick};
 
 use super::frame::Fragment;
 use super::{DropReason, Packet};
+use crate::port::BUFFER_OCTETS;
 
 /// How long after its latest fragment a packet is remembered.
 ///
@@ -51,6 +54,8 @@ enum First {
     Awaited,
     /// Its ports, host order.
     Ports(u16, u16),
+    /// Its transport header goes on in the next: all wait for each other.
+    Spread,
     /// It went no further, and so shall the others.
     Refused,
 }
@@ -63,6 +68,8 @@ struct Entry {
     /// Start and end of each piece, octets.
     pieces: [(u32, u32); PIECES_MAX],
     count: usize,
+    /// Where the last piece ends, once that has come.
+    end: Option<u32>,
 }
 
 /// A fragment that waits.
@@ -80,6 +87,8 @@ pub enum Later {
     Ports(u16, u16),
     /// It waits.
     Held,
+    /// It was the last that all waited for: [`Fragments::assemble`] has the packet.
+    Whole,
 }
 
 /// The packets in pieces that one worker knows.
@@ -87,6 +96,8 @@ pub enum Later {
 pub struct Fragments {
     sets: Box<[[Option<Entry>; WAYS]]>,
     held: Box<[Held]>,
+    /// Where a packet is put together.
+    whole: Box<[u8]>,
 }
 
 impl Default for Fragments {
@@ -95,6 +106,7 @@ impl Default for Fragments {
         Self {
             sets: std::iter::repeat_with(|| [const { None }; WAYS]).take(SETS).collect(),
             held: std::iter::repeat_with(held).take(HELD_MAX).collect(),
+            whole: vec![0; BUFFER_OCTETS].into(),
         }
     }
 }
@@ -137,17 +149,24 @@ impl Fragments {
         match entry.first {
             First::Ports(source, target) => Ok(Later::Ports(source, target)),
             First::Refused => Err(DropReason::Fragmented),
-            First::Awaited => {
+            First::Awaited | First::Spread => {
+                let is_whole = entry.first == First::Spread && entry.is_whole();
                 let key = entry.key;
-                let free = self.held.iter_mut().find(|held| held.key.is_none());
-                let held = free.ok_or(DropReason::Fragmented)?;
-                let room = held.buffer.get_mut(..buffer.len()).ok_or(DropReason::Fragmented)?;
-                room.copy_from_slice(buffer);
-                held.length = buffer.len();
-                held.key = Some(key);
-                Ok(Later::Held)
+                self.hold(key, buffer)?;
+                Ok(if is_whole { Later::Whole } else { Later::Held })
             }
         }
+    }
+
+    /// Keeps a fragment.
+    fn hold(&mut self, key: Key, buffer: &[u8]) -> Result<(), DropReason> {
+        let free = self.held.iter_mut().find(|held| held.key.is_none());
+        let held = free.ok_or(DropReason::Fragmented)?;
+        let room = held.buffer.get_mut(..buffer.len()).ok_or(DropReason::Fragmented)?;
+        room.copy_from_slice(buffer);
+        held.length = buffer.len();
+        held.key = Some(key);
+        Ok(())
     }
 
     /// Remembers that the packet of this fragment goes no further.
@@ -192,8 +211,14 @@ impl Fragments {
         let at = self.place(key, now);
         let set = self.sets.get_mut(set_of(key)).ok_or(DropReason::Fragmented)?;
         let slot = set.get_mut(at).ok_or(DropReason::Fragmented)?;
-        let fresh =
-            || Entry { key, first: First::Awaited, seen: now, pieces: [(0, 0); _], count: 0 };
+        let fresh = || Entry {
+            key,
+            first: First::Awaited,
+            seen: now,
+            pieces: [(0, 0); _],
+            count: 0,
+            end: None,
+        };
         let entry = slot.get_or_insert_with(fresh);
         entry.seen = now;
         entry.note(packet, fragment)?;
@@ -250,7 +275,16 @@ impl Entry {
             *piece = (start, end);
             self.count += 1;
         }
+        if !fragment.more {
+            self.end = Some(end);
+        }
         Ok(())
+    }
+
+    /// Whether all pieces have come: none overlap, so their lengths tell.
+    fn is_whole(&self) -> bool {
+        let known = self.pieces.iter().take(self.count);
+        self.end.is_some_and(|end| known.map(|(from, to)| to - from).sum::<u32>() == end)
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Kind {
     NeighbourDiscovery(u8),
     /// Another ICMP message, with its type.
     OtherIcmp(u8),
+    /// The first fragment of a packet whose transport header ends in a later one.
+    Spread,
     /// Another protocol.
     Other,
 }
@@ -224,6 +226,16 @@ const fn flow(protocol: Protocol, source: Address, target: Address, ports: (u16,
     }
 }
 
+/// The fixed part of a transport header, octets.
+const fn header_octets(protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::TCP => 20,
+        Protocol::SCTP => 12,
+        Protocol::UDP | Protocol::ICMP | Protocol::ICMPV6 => 8,
+        _ => 0,
+    }
+}
+
 /// Reads ports (or an echo's identifier) and kind from the octets above IP.
 fn transport_of(
     upper: &[u8],
@@ -234,6 +246,9 @@ fn transport_of(
         return Ok(((0, 0), Kind::Other));
     }
     let short = DropReason::BadTransportHeader;
+    if fragment.is_some() && upper.len() < header_octets(protocol) {
+        return Ok(((0, 0), Kind::Spread));
+    }
     let ports = |upper: &[u8]| {
         let [a, b, c, d] = *upper.first_chunk()?;
         Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))

@@ -3,7 +3,7 @@
 use super::fragment::Later;
 use super::frame::Fragment;
 use super::pipeline::{At, Output, Pipeline, Refusal, Verdict};
-use super::{Frame, Packet, Parsed};
+use super::{DropReason, Frame, Kind, Packet, Parsed};
 
 impl Pipeline {
     /// Carries a fragment: the first one like a whole packet, and then those that waited for it;
@@ -18,6 +18,14 @@ impl Pipeline {
     ) -> Result<Verdict, Refusal> {
         if fragment.offset > 0 {
             return self.later(at, frame, packet, fragment, out);
+        }
+        if packet.kind == Kind::Spread {
+            super::admit::check_source(at.port, packet)?;
+            let buffer = frame.buffer();
+            return match self.fragments.spread(at.ingress, packet, fragment, at.now, buffer)? {
+                Later::Whole => self.whole(at, packet, fragment, out),
+                _ => Ok(Verdict::Held),
+            };
         }
         self.fragments.first(at.ingress, packet, fragment, at.now)?;
         let hash = self.shared.conntrack.hash(&packet.flow);
@@ -43,6 +51,29 @@ impl Pipeline {
         verdict
     }
 
+    /// Carries a packet that had to be put together.
+    fn whole(
+        &mut self,
+        at: At<'_>,
+        packet: &Packet,
+        fragment: Fragment,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        let assembled = self.fragments.assemble(at.ingress, packet, fragment);
+        let (mut buffer, length) = assembled.ok_or(DropReason::Fragmented)?;
+        let mut frame = Frame::new(buffer.get_mut(..length).unwrap_or(&mut []));
+        let verdict = match frame.parse() {
+            Ok(Parsed::Ip(whole)) => {
+                let hash = self.shared.conntrack.hash(&whole.flow);
+                self.unicast(at, &mut frame, &whole, hash, out)
+            }
+            Ok(_) => Err(DropReason::Fragmented.into()),
+            Err(reason) => Err(reason.into()),
+        };
+        self.fragments.take_back(buffer);
+        verdict
+    }
+
     fn later(
         &mut self,
         at: At<'_>,
@@ -54,6 +85,7 @@ impl Pipeline {
         super::admit::check_source(at.port, packet)?;
         match self.fragments.later(at.ingress, packet, fragment, at.now, frame.buffer())? {
             Later::Held => Ok(Verdict::Held),
+            Later::Whole => self.whole(at, packet, fragment, out),
             Later::Ports(source, target) => {
                 let mut packet = *packet;
                 packet.flow.source.port = source;

@@ -75,6 +75,50 @@ fn a_datagram_in_pieces_reaches_one_endpoint_whole_in_any_order() {
 }
 
 #[test]
+fn a_header_in_pieces_is_put_together_first() {
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        for vip in [true, false] {
+            let mut world = world(SHOP);
+            let (client, far) = (v4(&world, &pod("client"), 4000), v4(&world, &pod("far"), 8080));
+            let target = if vip { at("10.8.1.1", 80) } else { far };
+            let packet = Craft::syn(client, target).packet();
+            let frames = fragments(&world, &packet, 8);
+            assert_eq!(frames.len(), 3);
+            let last = order.map(|n| moved_by_frame(&mut world, &pod("client"), &frames[n]));
+            assert_eq!(last[2], each(&["admitted"]), "in order {order:?}");
+            let (kind, got) = [pod("near"), pod("far")]
+                .into_iter()
+                .find_map(|kind| world.packets(&kind).pop().map(|got| (kind, got)))
+                .unwrap();
+            assert!(got.is_intact);
+            let served = Endpoint::new(address(&world, &kind, true), 8080);
+            assert_eq!(got.ends(), (client, served));
+            // pieces that come again find nothing to belong to
+            let again = moved_by_frame(&mut world, &pod("client"), &frames[0]);
+            assert_eq!(again, each(&["fragment_overlap"]));
+        }
+    }
+}
+
+#[test]
+fn policies_see_through_a_header_in_pieces() {
+    let closed = r#"
+[[network-policy]]
+metadata = { name = "web" }
+[network-policy.spec]
+podSelector = { matchLabels = { app = "web" } }
+ingress = [{ ports = [{ port = 80 }] }]
+"#;
+    let mut world = world(&format!("{SHOP}{closed}"));
+    let (client, far) = (v4(&world, &pod("client"), 4000), v4(&world, &pod("far"), 8080));
+    let frames = fragments(&world, &Craft::syn(client, far).packet(), 8);
+    let moved: Vec<_> =
+        frames.iter().map(|f| moved_by_frame(&mut world, &pod("client"), f)).collect();
+    assert_eq!(moved[2], each(&["policy_ingress"]));
+    nothing(&mut world, &pod("far"));
+}
+
+#[test]
 fn overlapping_pieces_spoil_their_packet() {
     let mut world = world(SHOP);
     let source = v4(&world, &pod("client"), 4000);
