@@ -129,6 +129,9 @@ impl Fragments {
             return Err(DropReason::FragmentOverlap);
         }
         entry.first = First::Ports(source, target);
+        if entry.is_whole() {
+            self.forget(key(ingress, packet, fragment));
+        }
         Ok(())
     }
 
@@ -147,7 +150,13 @@ impl Fragments {
     ) -> Result<Later, DropReason> {
         let entry = self.entry(ingress, packet, fragment, now)?;
         match entry.first {
-            First::Ports(source, target) => Ok(Later::Ports(source, target)),
+            First::Ports(source, target) => {
+                if entry.is_whole() {
+                    let key = entry.key;
+                    self.forget(key);
+                }
+                Ok(Later::Ports(source, target))
+            }
             First::Refused => Err(DropReason::Fragmented),
             First::Awaited | First::Spread => {
                 let is_whole = entry.first == First::Spread && entry.is_whole();
@@ -241,6 +250,16 @@ impl Fragments {
             self.drop_held(gone.key);
         }
         oldest
+    }
+
+    /// Forgets a packet all pieces of which have come: its identification may serve another, and
+    /// with thousands of packets a second soon does.
+    fn forget(&mut self, key: Key) {
+        if let Some(set) = self.sets.get_mut(set_of(key)) {
+            set.iter_mut()
+                .filter(|at| at.as_ref().is_some_and(|e| e.key == key))
+                .for_each(|at| *at = None);
+        }
     }
 
     fn find(&mut self, key: Key) -> Option<&mut Entry> {

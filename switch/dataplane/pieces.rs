@@ -70,6 +70,10 @@ impl Pipeline {
             Ok(_) => Err(DropReason::Fragmented.into()),
             Err(reason) => Err(reason.into()),
         };
+        if let (Err(refusal), Ok(Parsed::Ip(whole))) = (verdict, frame.parse()) {
+            // of the packet, not of its last piece
+            self.speak(at, &frame, &whole, refusal, out);
+        }
         self.fragments.take_back(buffer);
         verdict
     }

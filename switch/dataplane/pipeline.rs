@@ -393,7 +393,7 @@ impl Pipeline {
     }
 
     /// Says a refusal aloud, where it is of the kind that is said, and the sender may be told.
-    fn speak(
+    pub(super) fn speak(
         &mut self,
         at: At<'_>,
         frame: &Frame<'_>,
@@ -413,7 +413,8 @@ impl Pipeline {
         };
         let At { snapshot, now, ingress, port } = at;
         let Some((_, sender_mac)) = frame.macs() else { return };
-        if !icmp::may_answer(frame, packet, error) {
+        // what is said of a packet in pieces is said once, of the whole
+        if packet.kind == Kind::Spread || !icmp::may_answer(frame, packet, error) {
             return;
         }
         if !self.error_budget.take(now) {

@@ -17,6 +17,7 @@ mod labs;
 mod life;
 mod names;
 mod nodes;
+mod probes;
 mod programs;
 mod scale;
 mod see;
@@ -39,6 +40,7 @@ fn main() {
         nodes::TESTS,
         names::TESTS,
         programs::TESTS,
+        probes::TESTS,
         labs::TESTS,
         life::TESTS,
         upkeep::TESTS,

@@ -75,6 +75,19 @@ fn a_datagram_in_pieces_reaches_one_endpoint_whole_in_any_order() {
 }
 
 #[test]
+fn an_identification_may_serve_again_once_its_packet_is_whole() {
+    let mut world = world(SHOP);
+    let (source, far) = (v4(&world, &pod("client"), 4000), v4(&world, &pod("far"), 9));
+    let frames = fragments(&world, &Craft::udp(source, far, &[7; 4000]).packet(), 1400);
+    for order in [[0, 1, 2], [2, 1, 0], [0, 2, 1], [1, 2, 0]] {
+        for n in order {
+            world.send(&pod("client"), &frames[n]);
+        }
+        assert_eq!(world.take(&pod("far")).len(), 3, "in order {order:?}: {:?}", world.drops());
+    }
+}
+
+#[test]
 fn a_header_in_pieces_is_put_together_first() {
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
         for vip in [true, false] {
@@ -93,10 +106,25 @@ fn a_header_in_pieces_is_put_together_first() {
             assert!(got.is_intact);
             let served = Endpoint::new(address(&world, &kind, true), 8080);
             assert_eq!(got.ends(), (client, served));
-            // pieces that come again find nothing to belong to
-            let again = moved_by_frame(&mut world, &pod("client"), &frames[0]);
-            assert_eq!(again, each(&["fragment_overlap"]));
+            // the same once more is another packet under the same identification
+            for frame in &frames {
+                world.send(&pod("client"), frame);
+            }
+            assert_eq!(one(&mut world, &kind).ends(), (client, served));
         }
+    }
+}
+
+#[test]
+fn a_refusal_of_a_header_in_pieces_is_said_once() {
+    for order in [[0, 1, 2], [2, 1, 0]] {
+        let mut world = world(SHOP);
+        let client = v4(&world, &pod("client"), 4000);
+        let frames = fragments(&world, &Craft::syn(client, at("10.8.1.1", 81)).packet(), 8);
+        for n in order {
+            world.send(&pod("client"), &frames[n]);
+        }
+        assert_eq!(one(&mut world, &pod("client")).ends(), (at("10.8.1.1", 81), client));
     }
 }
 

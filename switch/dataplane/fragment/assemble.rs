@@ -43,7 +43,7 @@ impl Fragments {
     }
 
     /// Puts the packet of this fragment together, all pieces of which are there;
-    /// [`Fragments::take_back`] takes the buffer again. What comes of it later is refused.
+    /// [`Fragments::take_back`] takes the buffer again.
     ///
     /// `None` where a piece was lost on the way.
     pub fn assemble(
@@ -54,7 +54,9 @@ impl Fragments {
     ) -> Option<(Box<[u8]>, usize)> {
         let mut whole = std::mem::take(&mut self.whole);
         let built = self.build(ingress, packet, fragment, &mut whole);
-        self.refuse(ingress, packet, fragment);
+        let key = key(ingress, packet, fragment);
+        self.forget(key);
+        self.drop_held(key);
         let Some(length) = built else {
             self.whole = whole;
             return None;
