@@ -218,3 +218,15 @@ fn an_external_name_has_no_address() {
     assert_eq!(ips(&cluster, "e"), Vec::<String>::new());
     assert_eq!(families(&cluster, "e"), Vec::<String>::new());
 }
+
+#[test]
+fn a_wish_that_nothing_follows_from_is_named() {
+    let annotated = "[[service]]\nmetadata = { name = \"near\", annotations = { \
+                     \"service.kubernetes.io/topology-mode\" = \"Auto\" } }\n\
+                     spec.ports = [{ port = 80 }]\n";
+    let cluster = load("", annotated);
+    let warnings: Vec<_> = cluster.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.iter().any(|at| at.contains("trafficDistribution")), "{warnings:?}");
+    let quiet = load("", &annotated.replace("Auto", "Disabled"));
+    assert!(quiet.warnings.is_empty());
+}

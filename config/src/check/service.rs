@@ -58,6 +58,7 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
         return;
     };
     one_of(findings, path.key("type"), spec.type_.as_deref(), &ServiceType::NAMES);
+    topology_mode(service, findings);
     labels(path.key("selector"), spec.selector.as_ref(), findings);
     ports::check(path, spec, findings);
     addresses::check(path, spec, findings);
@@ -92,6 +93,25 @@ fn affinity(path: Path<'_>, spec: &ServiceSpec, findings: &mut Findings) {
         let (least, most) = (AFFINITY_SECONDS.start(), AFFINITY_SECONDS.end());
         let help = format!("write a number from {least} to {most}");
         findings.error(client.key("timeoutSeconds"), message, help);
+    }
+}
+
+/// Annotations by which hints followed from the processors of each zone. Nodes of a lab do not say
+/// how many they have, and where that is so no hints follow in a cluster either.
+///
+/// Source: KEP-2433; annotations `service.kubernetes.io/topology-mode` and its predecessor.
+fn topology_mode(service: &Service, findings: &mut Findings) {
+    let annotations = Path::Root.key("metadata");
+    let annotations = annotations.key("annotations");
+    for key in ["service.kubernetes.io/topology-mode", "service.kubernetes.io/topology-aware-hints"]
+    {
+        let mode = service.metadata.annotations.as_ref().and_then(|all| all.get(key));
+        if mode.is_some_and(|mode| mode.eq_ignore_ascii_case("auto")) {
+            let message =
+                format!("`{key}` has no effect here: no zone says how many processors it has");
+            let help = "write spec.trafficDistribution: PreferClose";
+            findings.warning(annotations.key(key), message, help);
+        }
     }
 }
 
