@@ -31,9 +31,20 @@ use std::time::Duration;
 
 pub(crate) use hosts::INTERFACE;
 
-use kswitch_config::Timeouts as Settings;
+use kswitch_config::{FrameIo, Timeouts as Settings};
 use kswitch_tables::Tick;
 use kswitch_tables::conntrack::Timeouts;
+
+use crate::port::batch::Io;
+
+/// How workers read and write frames, as the lab's settings have it.
+pub const fn frame_io(io: FrameIo) -> Io {
+    match io {
+        FrameIo::Auto => Io::Auto,
+        FrameIo::IoUring => Io::IoUring,
+        FrameIo::ReadWrite => Io::ReadWrite,
+    }
+}
 
 /// Conntrack's timeouts as the lab's settings have them.
 pub fn conntrack_timeouts(settings: &Settings) -> Timeouts {

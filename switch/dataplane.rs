@@ -10,6 +10,7 @@
 
 pub mod admit;
 pub mod bridge;
+pub mod burst;
 pub mod capture;
 pub mod checksum;
 pub mod clock;
@@ -17,6 +18,7 @@ pub mod counters;
 pub mod cut;
 pub mod decision;
 pub mod drops;
+mod egress;
 pub mod fragment;
 pub mod frame;
 pub mod icmp;
@@ -30,6 +32,7 @@ pub mod policy;
 pub mod readmit;
 pub mod reject;
 pub mod rewrite;
+pub mod segment;
 pub mod translate;
 pub mod vnet;
 pub mod walk;

@@ -29,7 +29,7 @@ pub mod silence;
 pub mod sysctl;
 
 pub use error::Error;
-pub use host::{Host, HostSpec};
+pub use host::{Existing, Host, HostSpec};
 pub use limit::check_capabilities;
 use record::Record;
 
@@ -128,6 +128,16 @@ impl Lab {
         let (results, made) = mpsc::channel();
         let mut hosts: Vec<Option<Host>> = specs.iter().map(|_| None).collect();
         let mut first_error = None;
+        // where there are interfaces to be taken over is where this thread is, and only those that
+        // it begins are there too
+        for (spec, place) in
+            specs.iter().zip(&mut hosts).filter(|(spec, _)| spec.existing.is_some())
+        {
+            let made = thread::scope(|scope| scope.spawn(|| host::make(&self.record, spec)).join());
+            let panicked = || std::io::Error::other("the thread that makes it panicked");
+            let make = || format!("make {}", spec.namespace);
+            *place = Some(made.map_err(|_| Error::failed(make)(panicked()))??);
+        }
         thread::scope(|scope| {
             for _ in 0..makers().min(specs.len()) {
                 let (results, next, failed) = (results.clone(), &next, &failed);
@@ -135,6 +145,9 @@ impl Lab {
                     while !failed.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(spec) = specs.get(index) else { break };
+                        if spec.existing.is_some() {
+                            continue;
+                        }
                         let result = host::make(&self.record, spec);
                         failed.fetch_or(result.is_err(), Ordering::Relaxed);
                         if results.send((index, result)).is_err() {

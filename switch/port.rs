@@ -5,10 +5,12 @@
 //! [`crate::dataplane::Vnet`]); ports whose kernel side has none zero it and skip it.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
+pub mod batch;
 pub mod memory;
+pub mod packet;
 pub mod plain;
 pub mod tap;
 
@@ -34,6 +36,21 @@ pub enum Sent {
     Unfinished,
 }
 
+impl Sent {
+    /// What the answer of [`batch`] to a write says: octets, or the negative of an error number.
+    pub fn from_result(result: i32, buffer: &[u8]) -> Self {
+        if result >= 0 {
+            return Self::Done;
+        }
+        tap::fate(&io::Error::from_raw_os_error(result.saturating_neg()), buffer)
+    }
+}
+
+/// Whether the header before a frame leaves anything to its receiver.
+pub fn is_unfinished(buffer: &[u8]) -> bool {
+    tap::asks_for_work(buffer)
+}
+
 /// The receiving side of a port, owned by one worker.
 #[derive(Debug)]
 pub enum Queue {
@@ -56,6 +73,14 @@ impl Queue {
             Self::Tap(queue) => queue.receive(buffer),
             Self::Plain(queue) => queue.receive(buffer),
             Self::Memory(queue) => queue.receive(buffer),
+        }
+    }
+
+    /// The descriptor from which frames may be read whole, header first, by [`batch`].
+    pub fn batched(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tap(queue) => Some(queue.as_fd()),
+            Self::Plain(_) | Self::Memory(_) => None,
         }
     }
 
@@ -88,5 +113,27 @@ impl Sender {
             Self::Plain(sender) => sender.send(buffer),
             Self::Memory(sender) => sender.send(buffer),
         }
+    }
+
+    /// As [`Self::send`], through the queue that this worker receives from, where there are
+    /// several: the kernel hands the answers to it then.
+    pub fn send_by(&self, worker: usize, buffer: &[u8]) -> Sent {
+        match self {
+            Self::Tap(sender) => sender.send_by(worker, buffer),
+            Self::Plain(_) | Self::Memory(_) => self.send(buffer),
+        }
+    }
+
+    /// The descriptor to which frames may be written whole, header first, by [`batch`].
+    pub fn batched_by(&self, worker: usize) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Tap(sender) => Some(sender.descriptor_of(worker)),
+            Self::Plain(_) | Self::Memory(_) => None,
+        }
+    }
+
+    /// Whether frames may leave checksums and segmentation to the receiver.
+    pub const fn takes_offloads(&self) -> bool {
+        !matches!(self, Self::Plain(_))
     }
 }

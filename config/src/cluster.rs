@@ -17,6 +17,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::error::Problem;
+use crate::interface::Interface;
 use crate::routing::{GatewayObjects, IngressObjects};
 use crate::settings::Settings;
 use crate::validate::MadePods;
@@ -193,6 +194,24 @@ impl Pod {
             .any(|condition| condition.type_ == name && condition.status == "True")
     }
 
+    /// The annotation by which a pod says that it takes no large segments and no unfinished checksums:
+    /// `"false"`.
+    pub const OFFLOADS_ANNOTATION: &str = "kswitch/offloads";
+
+    /// Whether it takes large segments and unfinished checksums, as far as its annotation says.
+    pub fn takes_offloads(&self) -> bool {
+        let annotations = self.object.metadata.annotations.as_ref();
+        let word = annotations.and_then(|all| all.get(Self::OFFLOADS_ANNOTATION));
+        word.is_none_or(|word| word != "false")
+    }
+
+    /// The interface of this machine behind which it is, as its annotation says; one that cannot be
+    /// read counts as none.
+    pub fn interface(&self) -> Option<Interface> {
+        let annotations = self.object.metadata.annotations.as_ref()?;
+        Interface::from_annotation(annotations.get(Interface::ANNOTATION)?).ok()
+    }
+
     /// Its containers, init containers that keep running among them.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         let spec = self.object.spec.as_ref();
@@ -251,6 +270,8 @@ pub struct External {
     pub gateways: Vec<IpAddr>,
     /// Largest IP packet on its link, octets; `None`: the cluster's.
     pub mtu: Option<u16>,
+    /// The interface of this machine behind which it is; `None`: a namespace and a TAP are made.
+    pub interface: Option<Interface>,
 }
 
 /// A load balancer that ends connections and opens its own to backends.

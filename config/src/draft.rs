@@ -18,6 +18,7 @@ pub use change::{Applied, Change, ObjectName, Outcome};
 
 use crate::cluster::{Cluster, External};
 use crate::error::{Errors, Findings, Origin, resolve};
+use crate::interface::Interface;
 use crate::kind::Kind;
 use crate::lab::Lab;
 use crate::manifest::Manifests;
@@ -64,6 +65,7 @@ pub(crate) struct Host {
     pub(crate) addresses: Vec<(Field, IpNet)>,
     pub(crate) gateways: Vec<(Field, IpAddr)>,
     pub(crate) mtu: Option<u16>,
+    pub(crate) interface: Option<Interface>,
     pub(crate) origin: Option<Origin>,
 }
 
@@ -130,7 +132,7 @@ impl Draft {
 
     /// Adds a host outside; its gateways are those that the host names, or none to have them chosen.
     pub fn add_external(&mut self, external: External) {
-        let External { name, addresses, gateways, mtu } = external;
+        let External { name, addresses, gateways, mtu, interface } = external;
         let addresses = addresses.into_iter().enumerate();
         let gateways = gateways.into_iter().enumerate();
         self.hosts.push(Host {
@@ -140,6 +142,7 @@ impl Draft {
                 .collect(),
             gateways: gateways.map(|(at, item)| (Field::of("gateways").index(at), item)).collect(),
             mtu,
+            interface,
             origin: None,
         });
     }

@@ -21,6 +21,7 @@ pub mod gateway_api;
 mod gateway_settings;
 mod identity;
 mod ingress;
+mod interface;
 mod kind;
 mod lab;
 mod labels;
@@ -51,14 +52,15 @@ pub use endpoints::endpoint_slices;
 pub use error::{Errors, Look, Place, Problem, Severity, render};
 pub use explain::{Explanation, Miss, NearMiss, RuleName, explain, rule_name};
 pub use gateway_settings::GatewaySettings;
+pub use interface::{Interface, InterfaceKind};
 pub use kind::Kind;
 pub use labels::matches;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;
 pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
 pub use settings::{
-    Addressing, ClusterSettings, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
-    Settings, StaticRoute, SwitchSettings, Timeouts,
+    Addressing, ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink,
+    RangeSizes, Settings, StaticRoute, SwitchSettings, Timeouts,
 };
 pub use source::{Source, Span};
 pub use truth_table::{Cell, TruthTable};

@@ -250,6 +250,8 @@ pub struct SwitchSettings {
     pub conntrack_flows: usize,
     /// How long a worker polls on after its last frame before it sleeps.
     pub spin: Duration,
+    /// How workers read and write frames.
+    pub io: FrameIo,
     /// Whether pods hand over large segments and unfinished checksums.
     pub offloads: bool,
     /// Where metrics are served; `None`: nowhere.
@@ -273,6 +275,7 @@ impl Default for SwitchSettings {
             workers: None,
             conntrack_flows: 262_144,
             spin: Duration::from_micros(50),
+            io: FrameIo::Auto,
             offloads: true,
             metrics: Some(Self::METRICS),
             timeouts: Timeouts::default(),
@@ -280,6 +283,18 @@ impl Default for SwitchSettings {
             anti_spoof: true,
         }
     }
+}
+
+/// How workers read and write frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FrameIo {
+    /// The better of the others that the machine permits.
+    #[default]
+    Auto,
+    /// Many at a time, by io_uring; the lab does not start where that is forbidden.
+    IoUring,
+    /// One at a time.
+    ReadWrite,
 }
 
 /// How long a flow may stay silent in each state before it is forgotten.

@@ -238,6 +238,7 @@ fn a_lab_can_be_made_without_files() {
         addresses: vec!["203.0.113.2/24".parse().unwrap()],
         gateways: vec![],
         mtu: None,
+        interface: None,
     });
     apply(
         &mut draft,

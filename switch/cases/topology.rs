@@ -272,7 +272,7 @@ impl Lab {
         // each alone on its link, lest addresses of Services seem to be on it
         let addresses = ips.iter().map(|ip| IpNet::from(*ip)).collect();
         let (name, gateways) = (name.to_owned(), Vec::new());
-        self.draft.add_external(External { name, addresses, gateways, mtu });
+        self.draft.add_external(External { name, addresses, gateways, mtu, interface: None });
     }
 
     fn delete(&mut self, kind: &str, namespace: &str, name: &str) -> Result<(), Broken> {

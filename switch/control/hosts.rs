@@ -3,20 +3,29 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kswitch_config::{Cluster, NameServer, PlannedPort, Pod, PortKind, name_servers};
+use kswitch_config::{
+    Cluster, InterfaceKind, NameServer, PlannedPort, Pod, PortKind, name_servers,
+};
 
 use super::etc;
 use crate::agents::echo::{EchoPort, Identity, Speaks};
-use crate::lab::HostSpec;
+use crate::lab::{Existing, HostSpec};
+use crate::port::tap::MAX_QUEUES;
 
 /// What every machine of the lab calls its interface.
 pub(crate) const INTERFACE: &str = "eth0";
 
-/// Queues of a TAP: one, since a machine of the lab is rarely worth two workers.
-const QUEUES: usize = 1;
+/// Queues of a TAP: a machine of the lab is rarely worth two workers. A host outside stands for all
+/// of the outside, and has one for every worker.
+fn queues(kind: &PortKind, workers: usize) -> usize {
+    match kind {
+        PortKind::External { .. } => workers.clamp(1, MAX_QUEUES),
+        PortKind::Pod { .. } | PortKind::Node { .. } => 1,
+    }
+}
 
 /// What the lab must make for a port of the plan.
-pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort) -> HostSpec {
+pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort, workers: usize) -> HostSpec {
     let switch = &cluster.settings.switch;
     let Files { hostname, resolv_conf, hosts } = files(cluster, &planned.kind);
     HostSpec {
@@ -30,9 +39,17 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort) -> HostSpec {
         loopback: planned.loopback.clone(),
         resolv_conf,
         hosts,
-        queues: QUEUES,
-        plain: !switch.offloads,
+        queues: queues(&planned.kind, workers),
+        plain: !(switch.offloads && takes_offloads(cluster, &planned.kind)),
+        existing: planned.interface.as_ref().map(|interface| match interface.kind {
+            InterfaceKind::Packet => Existing::Packet(interface.name.clone()),
+        }),
     }
+}
+
+fn takes_offloads(cluster: &Cluster, kind: &PortKind) -> bool {
+    let PortKind::Pod { namespace, name } = kind else { return true };
+    cluster.pod(namespace, name).is_none_or(|pod| pod.takes_offloads())
 }
 
 /// What a machine's processes find under `/etc` instead of the machine's own.

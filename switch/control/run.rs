@@ -19,7 +19,7 @@ use super::onlookers::Onlookers;
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
-use super::{conntrack_timeouts, metrics, socket};
+use super::{conntrack_timeouts, frame_io, metrics, socket};
 use crate::agents::echo::Echo;
 
 /// Exit code for a bad config.
@@ -191,6 +191,7 @@ fn options(settings: &SwitchSettings) -> Options {
     Options {
         workers: settings.workers.map_or(available, std::num::NonZero::get),
         spin: settings.spin,
+        io: frame_io(settings.io),
         connections: settings.conntrack_flows,
         seed: settings.seed.unwrap_or_else(random_seed),
     }

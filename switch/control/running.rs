@@ -265,7 +265,9 @@ impl Running {
         ports: Vec<PlannedPort>,
         progress: &dyn Fn(usize, usize),
     ) -> Result<(), Error> {
-        let specs: Vec<_> = ports.iter().map(|port| host_spec(&self.cluster, port)).collect();
+        let workers = self.switch.workers().count();
+        let specs: Vec<_> =
+            ports.iter().map(|port| host_spec(&self.cluster, port, workers)).collect();
         let hosts = self.lab.add_hosts(&specs, progress)?;
         for (port, host) in ports.into_iter().zip(hosts) {
             self.switch.attach(port.id, host.queues, host.sender)?;

@@ -14,8 +14,9 @@ use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
 use crate::dataplane::watch::Watch;
-use crate::dataplane::worker::{WAKE, Worker};
+use crate::dataplane::worker::{Manner, WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
+use crate::port::batch::Io;
 use crate::port::{Queue, Sender};
 
 /// Ports that a worker has counters for: as many as a [`PortId`] can number.
@@ -35,6 +36,8 @@ pub struct Options {
     pub workers: usize,
     /// How long a worker polls on after its last frame before it sleeps.
     pub spin: Duration,
+    /// How workers read and write frames.
+    pub io: Io,
     /// Connections of each family that are tracked at most.
     pub connections: usize,
     /// Seed of hashing and of random choices.
@@ -165,7 +168,7 @@ impl Switch {
         let mut worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
         let (watch, capture) = (Arc::<Watch>::default(), Arc::<Capture>::default());
         worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
-        let (start, spin) = (self.start, options.spin);
+        let manner = Manner { number, spin: options.spin, start: self.start, io: options.io };
         let (pinned, is_pinned) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let done = core_affinity::set_for_current(core);
@@ -173,7 +176,7 @@ impl Switch {
             if pinned.send(done).is_err() || !done {
                 return Ok(());
             }
-            worker.run(poll, spin, start)
+            worker.run(poll, &manner)
         })?;
         if is_pinned.recv() != Ok(true) {
             return Err(Error::Pin { core: core.id });

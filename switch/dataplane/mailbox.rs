@@ -18,6 +18,14 @@ pub struct View {
     pub senders: Vec<Option<Sender>>,
 }
 
+impl View {
+    /// The sending side of a port.
+    #[inline]
+    pub fn sender(&self, port: PortId) -> Option<&Sender> {
+        self.senders.get(usize::from(port.0)).and_then(Option::as_ref)
+    }
+}
+
 /// A change of what a worker receives from.
 #[derive(Debug)]
 pub enum Command {

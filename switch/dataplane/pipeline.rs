@@ -46,6 +46,13 @@ pub struct Shared {
 
 /// Where the pipeline puts what is to be sent.
 pub trait Output {
+    /// Hears which frame of its burst is to be carried next. What is sent from this very buffer is
+    /// not changed any more, and may as well be sent once the burst is done.
+    fn begin(&mut self, _number: usize, _buffer: &[u8]) {}
+
+    /// Hears the fate of that frame.
+    fn end(&mut self, _verdict: Verdict) {}
+
     /// Sends a buffer, virtio header first, on a port; what cannot be sent is counted there.
     fn send(&mut self, port: PortId, buffer: &[u8]);
 }

@@ -12,15 +12,15 @@ use kswitch_tables::{PortId, Tick};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use super::Counters;
+use super::burst::{BURST, Burst};
 use super::capture::Capture;
+use super::egress::{Egress, Outbox};
 use super::mailbox::{Command, Mailbox, View};
-use super::pipeline::{Output, Pipeline};
+use super::pipeline::Pipeline;
 use super::watch::Watch;
-use super::{Counters, DropReason, Frame, Parsed};
-use crate::port::{BUFFER_OCTETS, Queue, Sent, VNET_HEADER};
-
-/// Frames taken from one queue before the next queue has its turn.
-pub const BURST: usize = 32;
+use crate::port::Queue;
+use crate::port::batch::{Batch, Io};
 
 /// Token of the mailbox's waker; queues have the tokens below.
 pub const WAKE: Token = Token(usize::MAX);
@@ -28,15 +28,17 @@ pub const WAKE: Token = Token(usize::MAX);
 /// Turns between looks at which further queues have become ready, while some are.
 const TURNS_BETWEEN_POLLS: u32 = 8;
 
-/// Buffers lie this far apart: a multiple of the cache line that is odd in lines, so that the
-/// heads of a burst fall into different cache sets.
-const BUFFER_STRIDE: usize = BUFFER_OCTETS.next_multiple_of(128) + 64;
-
-/// A burst of frames: their buffers, and what parsing found.
-struct Burst {
-    buffers: Vec<Box<[u8]>>,
-    frames: [(usize, Result<Parsed, DropReason>, u64); BURST],
-    count: usize,
+/// How a worker runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Which of the workers it is.
+    pub number: usize,
+    /// How long it polls on after its last frame before it sleeps.
+    pub spin: Duration,
+    /// When the clock of ticks started.
+    pub start: Instant,
+    /// How it reads and writes frames.
+    pub io: Io,
 }
 
 /// One queue and its port.
@@ -46,7 +48,12 @@ struct Receiver {
     queue: Queue,
     /// Whether it is in the list of those to be looked at.
     is_listed: bool,
+    /// How many frames to ask for at once: there may be twice as many as there were last time.
+    appetite: usize,
 }
+
+/// Frames that a queue is asked for at once when it had none lately.
+const APPETITE_LEAST: usize = 4;
 
 /// A worker, not yet running or run by hand.
 pub struct Worker {
@@ -57,7 +64,10 @@ pub struct Worker {
     /// Indices of receivers that may have frames.
     ready: VecDeque<usize>,
     burst: Burst,
-    capture: Option<Arc<Capture>>,
+    /// The burst before, of which frames may wait to be sent.
+    before: Burst,
+    outbox: Outbox,
+    counters: Arc<Counters>,
     /// When the clock of ticks started.
     start: Instant,
 }
@@ -68,60 +78,20 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-/// Sends on the view's ports and counts what was sent.
-struct Egress<'v> {
-    view: &'v View,
-    counters: &'v Counters,
-    /// Who wants copies, and when the burst is carried, nanoseconds.
-    capture: Option<(&'v Capture, u64)>,
-}
-
-impl Output for Egress<'_> {
-    #[inline]
-    fn send(&mut self, port: PortId, buffer: &[u8]) {
-        let sender = self.view.senders.get(usize::from(port.0)).and_then(Option::as_ref);
-        let sent = sender.map_or(Sent::Gone, |sender| sender.send(buffer));
-        let reason = match sent {
-            Sent::Done => {
-                if let Some((capture, nanos)) = self.capture {
-                    capture.sent(port, nanos, buffer);
-                }
-                if let Some(counters) = self.counters.port(port) {
-                    counters.sent_frames.add(1);
-                    counters.sent_octets.add((buffer.len() - VNET_HEADER) as u64);
-                }
-                return;
-            }
-            Sent::Busy => DropReason::PortBusy,
-            Sent::Gone => DropReason::PortGone,
-            Sent::Unfinished => DropReason::PortUnfinished,
-        };
-        self.counters.count_drop(port, reason);
-        if let Some(counters) = self.counters.port(port)
-            && sent == Sent::Busy
-        {
-            counters.busy_frames.add(1);
-        }
-    }
-}
-
 impl Worker {
     /// A worker that judges by `view` and takes what comes by `mailbox`.
     pub fn new(pipeline: Pipeline, view: Arc<View>, mailbox: Arc<Mailbox>) -> Self {
         mailbox.adopt(view.snapshot.generation);
-        let buffers = (0..BURST).map(|_| vec![0u8; BUFFER_STRIDE].into_boxed_slice()).collect();
         Self {
+            counters: Arc::clone(&pipeline.counters),
             pipeline,
             view,
             mailbox,
             receivers: Vec::new(),
             ready: VecDeque::new(),
-            burst: Burst {
-                buffers,
-                frames: [(0, Err(DropReason::FrameTooShort), 0); BURST],
-                count: 0,
-            },
-            capture: None,
+            burst: Burst::default(),
+            before: Burst::default(),
+            outbox: Outbox::new(0),
             start: Instant::now(),
         }
     }
@@ -130,7 +100,7 @@ impl Worker {
     /// count from `start`.
     pub fn show(&mut self, watch: Arc<Watch>, capture: Arc<Capture>, start: Instant) {
         self.pipeline.watch = Some(watch);
-        self.capture = Some(capture);
+        self.outbox.show(capture);
         self.start = start;
     }
 
@@ -139,12 +109,22 @@ impl Worker {
         &self.pipeline
     }
 
-    /// Runs until told to stop; spins for `spin` after the last frame before it waits. Ticks are
-    /// counted from `start`.
+    /// Runs until told to stop.
     ///
     /// # Errors
-    /// If waiting fails, or a queue cannot be waited for.
-    pub fn run(mut self, mut poll: Poll, spin: Duration, start: Instant) -> io::Result<()> {
+    /// If waiting fails, a queue cannot be waited for, or io_uring is refused that was insisted on.
+    pub fn run(mut self, mut poll: Poll, manner: &Manner) -> io::Result<()> {
+        let Manner { number, spin, start, io } = *manner;
+        self.outbox.number(number);
+        match io {
+            Io::ReadWrite => {}
+            Io::IoUring => self.outbox.adopt(Batch::new()?),
+            Io::Auto => {
+                if let Ok(batch) = Batch::new() {
+                    self.outbox.adopt(batch);
+                }
+            }
+        }
         let mut events = Events::with_capacity(256);
         let mut last_frame = start;
         let mut turns = 0;
@@ -209,7 +189,7 @@ impl Worker {
         for _ in 0..self.ready.len() {
             let Some(at) = self.ready.pop_front() else { break };
             let emptied = self.receive(at);
-            carried += self.burst.count;
+            carried += self.burst.len();
             self.carry(at, now);
             if emptied {
                 if let Some(Some(receiver)) = self.receivers.get_mut(at) {
@@ -219,6 +199,7 @@ impl Worker {
                 self.ready.push_back(at);
             }
         }
+        self.outbox.flush(&self.view, &self.counters, &self.burst);
         carried
     }
 
@@ -238,35 +219,43 @@ impl Worker {
         }
     }
 
-    /// Fills the burst from one queue; answers whether the queue is empty now.
+    /// Fills the burst from one queue; answers whether the queue is empty now. What the burst before
+    /// left waiting is sent on the way.
     fn receive(&mut self, at: usize) -> bool {
-        self.burst.count = 0;
-        let Some(Some(receiver)) = self.receivers.get_mut(at) else { return true };
-        let counters = self.pipeline.counters.port(receiver.port);
-        let mut octets = 0;
-        let mut emptied = false;
-        for (buffer, slot) in self.burst.buffers.iter_mut().zip(&mut self.burst.frames) {
-            let room = buffer.get_mut(..BUFFER_OCTETS).unwrap_or(&mut []);
+        let Some(Some(receiver)) = self.receivers.get_mut(at) else {
+            self.outbox.flush(&self.view, &self.counters, &self.burst);
+            self.burst.clear();
+            return true;
+        };
+        std::mem::swap(&mut self.burst, &mut self.before);
+        self.burst.clear();
+        let descriptor = receiver.queue.batched().filter(|_| self.outbox.has_batch());
+        let emptied = if let Some(descriptor) = descriptor {
+            let asked = receiver.appetite;
+            let mut results = [0; BURST];
+            let rooms = self.burst.rooms(asked).map(|room| (descriptor, room));
+            let has_read =
+                self.outbox.exchange(&self.view, &self.counters, &self.before, rooms, |read| {
+                    results.iter_mut().zip(read).for_each(|(result, read)| *result = *read);
+                });
+            let results = results.iter().take(if has_read { asked } else { 0 });
             // any error but "none for now" means that the port went: its removal is on the way
-            let Ok(length) = receiver.queue.receive(room) else {
-                emptied = true;
-                break;
-            };
-            octets += length.saturating_sub(VNET_HEADER);
-            let parsed = Frame::new(buffer.get_mut(..length).unwrap_or(&mut [])).parse();
-            let hash = match &parsed {
-                Ok(Parsed::Ip(packet)) => {
-                    let hash = self.pipeline.shared.conntrack.hash(&packet.flow);
-                    self.pipeline.shared.conntrack.warm(&packet.flow, hash);
-                    hash
-                }
-                _ => 0,
-            };
-            *slot = (length, parsed, hash);
-            self.burst.count += 1;
-        }
-        if let Some(counters) = counters {
-            counters.received_frames.add(self.burst.count as u64);
+            self.burst.received(results.map(|result| usize::try_from(*result).ok()));
+            receiver.appetite = (2 * self.burst.len()).clamp(APPETITE_LEAST, BURST);
+            has_read && self.burst.len() < asked
+        } else {
+            self.outbox.flush(&self.view, &self.counters, &self.before);
+            let mut emptied = false;
+            self.burst.fill(|room| {
+                let received = receiver.queue.receive(room).ok();
+                emptied |= received.is_none();
+                received
+            });
+            emptied
+        };
+        let octets = self.burst.prepare(&self.pipeline.shared.conntrack);
+        if let Some(counters) = self.counters.port(receiver.port) {
+            counters.received_frames.add(self.burst.len() as u64);
             counters.received_octets.add(octets as u64);
         }
         emptied
@@ -276,24 +265,11 @@ impl Worker {
     fn carry(&mut self, at: usize, now: Tick) {
         let Some(Some(receiver)) = self.receivers.get(at) else { return };
         let port = receiver.port;
-        let counters = Arc::clone(&self.pipeline.counters);
-        let capture = self.capture.as_deref().filter(|capture| capture.is_on());
-        let capture = capture.map(|capture| (capture, nanos_since(self.start)));
-        let mut egress = Egress { view: &self.view, counters: &counters, capture };
-        let frames = self.burst.buffers.iter_mut().zip(&self.burst.frames).take(self.burst.count);
-        for (buffer, (length, parsed, hash)) in frames {
-            let mut frame = Frame::new(buffer.get_mut(..*length).unwrap_or(&mut []));
-            let snapshot = &self.view.snapshot;
-            let copied = capture.and_then(|(capture, nanos)| {
-                Some((capture, capture.begin(port, nanos, frame.buffer())?))
-            });
-            let parsed = (*parsed, *hash);
-            let verdict =
-                self.pipeline.forward(snapshot, now, port, &mut frame, parsed, &mut egress);
-            if let Some((capture, copied)) = copied {
-                capture.end(copied, verdict);
-            }
-        }
+        let start = self.start;
+        self.outbox.look(|| nanos_since(start));
+        let mut egress = Egress::new(&self.view, &self.counters, &mut self.outbox, port);
+        let snapshot = &self.view.snapshot;
+        self.burst.carry(&mut self.pipeline, snapshot, now, port, &mut egress);
     }
 
     /// Takes views and commands from the mailbox.
@@ -318,7 +294,7 @@ impl Worker {
             let interest = Interest::READABLE;
             poll.registry().register(&mut SourceFd(&descriptor), Token(at), interest)?;
         }
-        let receiver = Some(Receiver { port, queue, is_listed: false });
+        let receiver = Some(Receiver { port, queue, is_listed: false, appetite: APPETITE_LEAST });
         match self.receivers.get_mut(at) {
             Some(free) => *free = receiver,
             None => self.receivers.push(receiver),

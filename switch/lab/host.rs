@@ -38,6 +38,16 @@ pub struct HostSpec {
     pub queues: usize,
     /// Whether to make a plain TAP, without offloads and with one queue whatever `queues` says.
     pub plain: bool,
+    /// An interface of the machine behind which the host is already: none is made then, and the
+    /// namespace stays empty.
+    pub existing: Option<Existing>,
+}
+
+/// An interface of the calling thread's own network namespace, and how frames are taken from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// By a packet socket.
+    Packet(String),
 }
 
 /// A host made: its interface is up, and this is its other end.
@@ -57,6 +67,8 @@ pub struct Host {
 /// On failure the caller removes what the record says.
 pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     let name = &spec.namespace;
+    // while the thread still is where the interface is
+    let existing = spec.existing.as_ref().map(take_over).transpose()?;
     let create = || format!("create namespace {name}");
     let identity = namespace::unshare_thread().map_err(Error::failed(create))?;
     if namespace::path(name).symlink_metadata().is_ok() {
@@ -68,6 +80,9 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     let files = files(hostname, resolv_conf.as_deref(), hosts.as_deref());
     etc::write(record.lab(), name, &files)?;
 
+    if let Some((queue, sender)) = existing {
+        return Ok(Host { namespace: name.clone(), queues: vec![queue], sender });
+    }
     let shares_addresses =
         if spec.loopback.is_empty() { SharesAddresses::No } else { SharesAddresses::WithRouter };
     sysctl::settle(name, shares_addresses)?;
@@ -75,6 +90,15 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
         .map_err(Error::failed(|| format!("make interface {} in {name}", spec.interface)))?;
     link::configure(spec)?;
     Ok(Host { namespace: name.clone(), queues, sender })
+}
+
+/// Brings an interface up and opens it.
+fn take_over(existing: &Existing) -> Result<(port::Queue, port::Sender), Error> {
+    let Existing::Packet(name) = existing;
+    link::take_over(name)?;
+    let (queue, sender) = port::packet::open(name)
+        .map_err(Error::failed(|| format!("take interface {name} over")))?;
+    Ok((port::Queue::Tap(queue), port::Sender::Tap(Arc::new(sender))))
 }
 
 /// Makes the host's interface. It stays until the namespace goes, for the sake of a quick end.

@@ -32,6 +32,15 @@ pub(super) fn configure(spec: &HostSpec) -> Result<(), Error> {
     speak(namespace, async |netlink| netlink.configure(spec, index).await)
 }
 
+/// Brings an interface of the calling thread's namespace up.
+pub(super) fn take_over(interface: &str) -> Result<(), Error> {
+    let find = || format!("find interface {interface}");
+    let index = if_nametoindex(interface).map_err(Error::failed(find))?;
+    speak("of the machine", async |netlink| {
+        netlink.up(interface, LinkUnspec::new_with_index(index)).await
+    })
+}
+
 /// Does something over a connection to the kernel in the calling thread's namespace, whose name
 /// errors shall tell.
 pub(super) fn speak<T>(

@@ -8,7 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
@@ -91,6 +91,13 @@ pub struct Queue {
     descriptor: Arc<File>,
 }
 
+/// Both sides of another descriptor that takes and gives whole frames behind virtio headers.
+pub(super) fn sides(descriptor: File) -> (Queue, Sender) {
+    let descriptor = Arc::new(descriptor);
+    let queues = Arc::from([Arc::clone(&descriptor)]);
+    (Queue { descriptor: Arc::clone(&descriptor) }, Sender { descriptor, queues })
+}
+
 impl Queue {
     /// Receives one frame with its header; answers the octets written.
     ///
@@ -102,6 +109,12 @@ impl Queue {
     /// device is gone.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&*self.descriptor).read(buffer)
+    }
+}
+
+impl AsFd for Queue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 }
 
@@ -141,12 +154,30 @@ impl Sender {
     /// Sends one frame with its header.
     ///
     /// **Cost**: one system call, inside which the receiver's protocol stack runs.
-    #[expect(clippy::unused_io_amount, reason = "a TAP takes a frame whole or not at all")]
     pub fn send(&self, buffer: &[u8]) -> Sent {
-        match (&*self.descriptor).write(buffer) {
-            Ok(_) => Sent::Done,
-            Err(error) => fate(&error, buffer),
-        }
+        write(&self.descriptor, buffer)
+    }
+
+    /// As [`Self::send`], through the queue of this worker (see [`Self::through`]).
+    pub fn send_by(&self, worker: usize, buffer: &[u8]) -> Sent {
+        write(self.queue(worker), buffer)
+    }
+
+    /// The descriptor of a worker's queue.
+    pub fn descriptor_of(&self, worker: usize) -> BorrowedFd<'_> {
+        self.queue(worker).as_fd()
+    }
+
+    fn queue(&self, number: usize) -> &File {
+        self.queues.get(number % self.queues.len().max(1)).unwrap_or(&self.descriptor)
+    }
+}
+
+#[expect(clippy::unused_io_amount, reason = "a TAP takes a frame whole or not at all")]
+fn write(mut descriptor: &File, buffer: &[u8]) -> Sent {
+    match descriptor.write(buffer) {
+        Ok(_) => Sent::Done,
+        Err(error) => fate(&error, buffer),
     }
 }
 
@@ -241,7 +272,7 @@ pub(super) fn set_persistent(descriptor: &impl AsRawFd) -> io::Result<()> {
     checked("TUNSETPERSIST", answer)
 }
 
-fn checked(call: &str, answer: libc::c_int) -> io::Result<()> {
+pub(super) fn checked(call: &str, answer: libc::c_int) -> io::Result<()> {
     if answer < 0 { Err(named(call, &io::Error::last_os_error())) } else { Ok(()) }
 }
 

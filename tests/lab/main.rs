@@ -94,6 +94,7 @@ fn pod(lab: &str, number: u8) -> HostSpec {
         hosts: None,
         queues: 1,
         plain: false,
+        existing: None,
     }
 }
 

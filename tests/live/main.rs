@@ -17,6 +17,7 @@ mod labs;
 mod life;
 mod names;
 mod nodes;
+mod ports;
 mod probes;
 mod programs;
 mod scale;
@@ -39,6 +40,7 @@ fn main() {
         cases::TESTS,
         nodes::TESTS,
         names::TESTS,
+        ports::TESTS,
         programs::TESTS,
         probes::TESTS,
         labs::TESTS,

@@ -18,5 +18,6 @@ mod masquerade;
 mod neighbours;
 mod refusals;
 mod requirements;
+mod segments;
 mod services;
 mod watching;

@@ -115,6 +115,7 @@ pub(crate) fn cluster() -> Cluster {
             addresses: nets(&["198.51.100.7/24"]),
             gateways: vec!["198.51.100.1".parse().unwrap()],
             mtu: None,
+            interface: None,
         }],
         ..Cluster::default()
     };

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use kswitch_tables::{MacAddress, PortId, murmur3_x64_128};
 
+use crate::Interface;
+
 /// Every machine to attach, by port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -32,6 +34,8 @@ pub struct PlannedPort {
     pub gateways: Vec<PlannedGateway>,
     /// Addresses that it has on its loopback interface.
     pub loopback: Vec<IpAddr>,
+    /// The interface of this machine behind which it is; `None`: a TAP must be made.
+    pub interface: Option<Interface>,
 }
 
 /// A default route.

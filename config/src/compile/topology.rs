@@ -17,7 +17,7 @@ use super::plan::{Plan, PlannedGateway, PlannedPort, PortKind, mac};
 use super::{prefix, routes};
 use crate::endpoints::number;
 use crate::settings::PodLink;
-use crate::{Cluster, External, Node, Pod};
+use crate::{Cluster, External, Interface, Node, Pod};
 
 /// The router between the fabric and the outside.
 pub(super) const EDGE: RouterId = RouterId(0);
@@ -103,6 +103,7 @@ struct Machine {
     interface: Vec<IpNet>,
     gateways: Vec<IpAddr>,
     loopback: Vec<IpAddr>,
+    behind: Option<Interface>,
 }
 
 impl<'c> Builder<'c> {
@@ -177,6 +178,7 @@ impl<'c> Builder<'c> {
             interface: node.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             gateways: like(&LINK_GATEWAYS, &node.addresses),
             loopback: node.pod_ranges.iter().map(|range| gateway(*range)).collect(),
+            behind: None,
         });
     }
 
@@ -191,6 +193,7 @@ impl<'c> Builder<'c> {
             interface: external.addresses.clone(),
             gateways: first_of_each_family(&external.gateways),
             loopback: Vec::new(),
+            behind: external.interface.clone(),
         });
     }
 
@@ -225,6 +228,7 @@ impl<'c> Builder<'c> {
             interface,
             gateways: first_of_each_family(&gateways),
             loopback: Vec::new(),
+            behind: pod.interface(),
         });
     }
 
@@ -241,13 +245,14 @@ impl<'c> Builder<'c> {
     }
 
     fn attach(&mut self, machine: Machine) {
-        let Machine { kind, role, router, mtu, anti_spoof, interface, gateways, loopback } =
+        let Machine { kind, role, router, mtu, anti_spoof, interface, gateways, loopback, behind } =
             machine;
         let segment = self.topology.segments.get_mut(usize::from(router.0));
         let (Some(id), Some(segment)) = (self.ids.next().copied(), segment) else { return };
         let lab = &self.cluster.settings.lab.name;
         let namespace = kind.namespace(lab);
-        let mac = mac(&format!("{lab}/{}", kind_and_name(&kind)));
+        let given = behind.as_ref().and_then(|interface| interface.mac);
+        let mac = given.unwrap_or_else(|| mac(&format!("{lab}/{}", kind_and_name(&kind))));
         let router_mac = segment.router_mac;
 
         if let PortRole::Bridged(bridge) = role {
@@ -275,9 +280,17 @@ impl<'c> Builder<'c> {
             *place = Some(Port { role, router, mac, router_mac, addresses, anti_spoof, mtu });
         }
         let gateways = gateways.into_iter().map(|ip| PlannedGateway::new(ip, &interface)).collect();
-        let port =
-            PlannedPort { id, kind, namespace, mac, mtu, addresses: interface, gateways, loopback };
-        self.plan.ports.push(port);
+        self.plan.ports.push(PlannedPort {
+            id,
+            kind,
+            namespace,
+            mac,
+            mtu,
+            addresses: interface,
+            gateways,
+            loopback,
+            interface: behind,
+        });
     }
 }
 

@@ -9,8 +9,8 @@ use super::fields::Fields;
 use crate::error::{Findings, Origin};
 use crate::path::Field;
 use crate::settings::{
-    ClusterSettings, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes, StaticRoute,
-    SwitchSettings, Timeouts,
+    ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
+    StaticRoute, SwitchSettings, Timeouts,
 };
 use crate::syntax::{self, Refused};
 use crate::tree::{Tree, Value};
@@ -190,6 +190,16 @@ pub(super) fn switch(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) 
             .number("conntrack-flows", 1024..=FLOWS)
             .unwrap_or(default.conntrack_flows),
         spin: fields.duration("spin").unwrap_or(default.spin),
+        io: fields
+            .choice(
+                "io",
+                &[
+                    ("auto", FrameIo::Auto),
+                    ("io-uring", FrameIo::IoUring),
+                    ("read-write", FrameIo::ReadWrite),
+                ],
+            )
+            .unwrap_or(default.io),
         offloads: fields.bool("offloads").unwrap_or(default.offloads),
         metrics: metrics.unwrap_or(default.metrics),
         timeouts,

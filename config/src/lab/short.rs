@@ -15,6 +15,7 @@ use crate::check;
 use crate::cluster::ZONE_LABEL;
 use crate::draft::{Entry, Host};
 use crate::error::{Findings, Origin};
+use crate::interface::{self, Interface};
 use crate::kind::Kind;
 use crate::object::{Object, called};
 use crate::path::{Field, Step};
@@ -149,8 +150,8 @@ pub(super) fn host(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) ->
         findings.0.extend(own.0);
         return None;
     };
-    let mut addresses = fields.all_parsed("address", interface).unwrap_or_default();
-    addresses.extend(fields.all_parsed("addresses", interface).unwrap_or_default());
+    let mut addresses = fields.all_parsed("address", link_address).unwrap_or_default();
+    addresses.extend(fields.all_parsed("addresses", link_address).unwrap_or_default());
     if !(fields.has("address") || fields.has("addresses")) {
         let help = "write address = \"198.51.100.7/24\"";
         fields.error(Field::default(), "a host outside needs an address", help);
@@ -158,14 +159,30 @@ pub(super) fn host(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) ->
     let mut gateways = fields.all_parsed("gateway", syntax::address).unwrap_or_default();
     gateways.extend(fields.all_parsed("gateways", syntax::address).unwrap_or_default());
     let mtu = fields.number("mtu", 576..=65_521);
+    let interface = port(&mut fields);
     fields.finish();
     own.about(&format!("external {name}"), origin);
     findings.0.extend(own.0);
-    Some(Host { name, addresses, gateways, mtu, origin: Some(origin.clone()) })
+    Some(Host { name, addresses, gateways, mtu, interface, origin: Some(origin.clone()) })
+}
+
+/// `port = { kind = "packet", interface = "eth1" }`.
+fn port(fields: &mut Fields<'_, '_>) -> Option<Interface> {
+    let (tree, origin) = fields.table("port")?;
+    let mut fields = fields.below(tree, &origin);
+    let kind = fields.choice("kind", &interface::KINDS);
+    let name = fields.parsed("interface", interface::interface_name);
+    let mac = fields.parsed("mac", interface::mac);
+    if !(fields.has("kind") && fields.has("interface")) {
+        let help = "write { kind = \"packet\", interface = \"eth1\" }";
+        fields.error(Field::default(), "a port needs `kind` and `interface`", help);
+    }
+    fields.finish();
+    Some(Interface { kind: kind?, name: name?, mac })
 }
 
 /// An address with the prefix of its link: `198.51.100.7/24`.
-fn interface(text: &str) -> Result<IpNet, Refused> {
+fn link_address(text: &str) -> Result<IpNet, Refused> {
     match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
         (Ok(interface), _) => Ok(interface),
         (_, Ok(address)) => {

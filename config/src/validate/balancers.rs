@@ -318,6 +318,7 @@ fn host(address: IpAddr, has_v6: bool, owners: &mut Owners) -> (Proxy, External)
         gateways: all.iter().map(|at| if at.is_ipv4() { router_v4 } else { router_v6 }).collect(),
         addresses: all.into_iter().map(IpNet::from).collect(),
         mtu: None,
+        interface: None,
     };
     (Proxy { name, address, sources }, external)
 }

@@ -135,5 +135,6 @@ fn external(host: &Host, gateways: &BTreeMap<IpNet, IpAddr>) -> External {
         gateways: addresses.iter().filter_map(|at| gateways.get(&at.trunc()).copied()).collect(),
         addresses,
         mtu: host.mtu,
+        interface: host.interface.clone(),
     }
 }

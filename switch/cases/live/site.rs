@@ -16,10 +16,10 @@ use super::super::memory::SEED;
 use super::super::topology::{Broken, Lab};
 use super::Shared;
 use crate::agents::echo::{EchoPort, Identity, Server, Sockets, Speaks};
-use crate::control::conntrack_timeouts;
 use crate::control::running::{self, Running};
 use crate::control::sweep::Sweep;
 use crate::control::switch::Options;
+use crate::control::{conntrack_timeouts, frame_io};
 use crate::dataplane::{Counters, DropReason};
 use crate::lab::namespace;
 use crate::sim::link;
@@ -55,6 +55,7 @@ impl Site {
         let options = Options {
             workers: WORKERS,
             spin: settings.spin,
+            io: frame_io(settings.io),
             connections: CONNECTIONS,
             seed: settings.seed.unwrap_or(SEED),
         };

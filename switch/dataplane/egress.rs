@@ -1,0 +1,247 @@
+//! How a worker sends: frame by frame, or all that a burst sends together.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use kswitch_tables::PortId;
+
+use super::burst::{BURST, Burst};
+use super::capture::{Capture, Copied};
+use super::mailbox::View;
+use super::pipeline::{Output, Verdict};
+use super::segment::Segmenter;
+use super::{Counters, DropReason};
+use crate::port::batch::Batch;
+use crate::port::{Sender, Sent, VNET_HEADER, is_unfinished};
+
+/// Frames that may wait to be sent together.
+const WAITING_MAX: usize = BURST;
+
+/// A frame to be sent with the others of its burst.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    port: PortId,
+    /// Its number in the burst.
+    frame: usize,
+}
+
+/// What a worker has yet to send, and what it needs for that.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    waiting: Vec<Waiting>,
+    segmenter: Segmenter,
+    batch: Option<Batch>,
+    /// Which worker this is: it sends through the queues that it receives from.
+    worker: usize,
+    capture: Option<Arc<Capture>>,
+    /// When the burst is carried, nanoseconds; `None` while nobody wants copies.
+    copied_at: Option<u64>,
+}
+
+impl Outbox {
+    /// Of this worker, empty.
+    pub(super) fn new(worker: usize) -> Self {
+        let waiting = Vec::with_capacity(WAITING_MAX);
+        let segmenter = Segmenter::default();
+        Self { waiting, segmenter, batch: None, worker, capture: None, copied_at: None }
+    }
+
+    /// Which worker this is.
+    pub(super) const fn number(&mut self, worker: usize) {
+        self.worker = worker;
+    }
+
+    /// Copies frames for those who look on.
+    pub(super) fn show(&mut self, capture: Arc<Capture>) {
+        self.capture = Some(capture);
+    }
+
+    /// Sees whether anybody wants copies of the frames of a burst; `nanos` says when it is carried.
+    pub(super) fn look(&mut self, nanos: impl FnOnce() -> u64) {
+        let is_on = self.capture.as_ref().is_some_and(|capture| capture.is_on());
+        self.copied_at = is_on.then(nanos);
+    }
+
+    /// Who wants copies, and when the burst is carried.
+    fn onlooker(&self) -> Option<(&Capture, u64)> {
+        Some((self.capture.as_deref()?, self.copied_at?))
+    }
+
+    /// Sends what belongs together by this from now on.
+    pub(super) fn adopt(&mut self, batch: Batch) {
+        self.batch = Some(batch);
+    }
+
+    /// Whether frames may wait for each other.
+    pub(super) const fn has_batch(&self) -> bool {
+        self.batch.is_some()
+    }
+
+    /// Sends what waits, all of it frames of `burst`.
+    pub(super) fn flush(&mut self, view: &View, counters: &Counters, burst: &Burst) {
+        if !self.waiting.is_empty() {
+            self.exchange(view, counters, burst, std::iter::empty(), |_| {});
+        }
+    }
+
+    /// Sends what waits, all of it frames of `burst`, and reads frames into rooms, in one call;
+    /// `read` gets the octets of each, or the negative of an error number. Answers whether
+    /// anything could be read this way.
+    pub(super) fn exchange<'a>(
+        &mut self,
+        view: &'a View,
+        counters: &Counters,
+        burst: &'a Burst,
+        reads: impl Iterator<Item = (BorrowedFd<'a>, &'a mut [u8])>,
+        read: impl FnOnce(&[i32]),
+    ) -> bool {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let worker = self.worker;
+        let writes = waiting.iter().filter_map(|Waiting { port, frame }| {
+            Some((view.sender(*port)?.batched_by(worker)?, burst.frame(*frame)))
+        });
+        let mut batch = self.batch.take();
+        let done = batch.as_mut().and_then(|batch| batch.exchange(writes, reads).ok());
+        let has_read = done.is_some();
+        let results = done.map_or(&[][..], |done| {
+            read(done.reads);
+            done.writes
+        });
+        for (number, Waiting { port, frame }) in waiting.iter().enumerate() {
+            let (Some(sender), frame) = (view.sender(*port), burst.frame(*frame)) else { continue };
+            let sent = results.get(number).map_or_else(
+                || sender.send_by(worker, frame),
+                |result| Sent::from_result(*result, frame),
+            );
+            self.settle(sender, counters, *port, frame, sent);
+        }
+        waiting.clear();
+        self.waiting = waiting;
+        // once refused, refused for good
+        self.batch = batch.filter(|_| has_read);
+        has_read
+    }
+
+    /// Counts what was sent; finishes and cuts what the receiver could not take as it was.
+    fn settle(
+        &mut self,
+        sender: &Sender,
+        counters: &Counters,
+        port: PortId,
+        buffer: &[u8],
+        sent: Sent,
+    ) {
+        let mut worst = sent;
+        if sent == Sent::Unfinished {
+            let mut answered = Sent::Done;
+            let cut = self.segmenter.send(buffer, |segment| {
+                let sent = sender.send_by(self.worker, segment);
+                if sent != Sent::Done {
+                    answered = sent;
+                }
+            });
+            worst = if cut { answered } else { Sent::Unfinished };
+        }
+        if worst == Sent::Done
+            && let Some((capture, nanos)) = self.onlooker()
+        {
+            capture.sent(port, nanos, buffer);
+        }
+        count(counters, port, buffer, worst);
+    }
+}
+
+/// Counts a frame that was sent, or was not.
+fn count(counters: &Counters, port: PortId, buffer: &[u8], sent: Sent) {
+    let reason = match sent {
+        Sent::Done => {
+            if let Some(counters) = counters.port(port) {
+                counters.sent_frames.add(1);
+                counters.sent_octets.add(buffer.len().saturating_sub(VNET_HEADER) as u64);
+            }
+            return;
+        }
+        Sent::Busy => DropReason::PortBusy,
+        Sent::Gone => DropReason::PortGone,
+        Sent::Unfinished => DropReason::PortUnfinished,
+    };
+    counters.count_drop(port, reason);
+    if let Some(counters) = counters.port(port)
+        && sent == Sent::Busy
+    {
+        counters.busy_frames.add(1);
+    }
+}
+
+/// Sends on the view's ports and counts what was sent.
+pub(super) struct Egress<'w> {
+    view: &'w View,
+    counters: &'w Counters,
+    outbox: &'w mut Outbox,
+    /// The port that the burst came in at.
+    ingress: PortId,
+    /// The frame being carried: its number in the burst, and where its buffer begins.
+    current: Option<(usize, *const u8)>,
+    /// Its copy.
+    copied: Option<Box<Copied>>,
+}
+
+impl<'w> Egress<'w> {
+    pub(super) const fn new(
+        view: &'w View,
+        counters: &'w Counters,
+        outbox: &'w mut Outbox,
+        ingress: PortId,
+    ) -> Self {
+        Self { view, counters, outbox, ingress, current: None, copied: None }
+    }
+
+    /// The number of the frame of which this is the buffer, if it may wait for others.
+    #[inline]
+    fn waits(&self, sender: &Sender, buffer: &[u8]) -> Option<usize> {
+        let (number, start) = self.current?;
+        // copies are told in the order of what happens
+        let may_wait = self.outbox.has_batch()
+            && self.outbox.copied_at.is_none()
+            && std::ptr::eq(buffer.as_ptr(), start)
+            && self.outbox.waiting.len() < WAITING_MAX
+            && sender.batched_by(self.outbox.worker).is_some();
+        may_wait.then_some(number)
+    }
+}
+
+impl Output for Egress<'_> {
+    #[inline]
+    fn begin(&mut self, number: usize, buffer: &[u8]) {
+        self.current = Some((number, buffer.as_ptr()));
+        if let Some((capture, nanos)) = self.outbox.onlooker() {
+            self.copied = capture.begin(self.ingress, nanos, buffer);
+        }
+    }
+
+    #[inline]
+    fn end(&mut self, verdict: Verdict) {
+        if let Some(copied) = self.copied.take()
+            && let Some(capture) = &self.outbox.capture
+        {
+            capture.end(copied, verdict);
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, port: PortId, buffer: &[u8]) {
+        let Some(sender) = self.view.sender(port) else {
+            return count(self.counters, port, buffer, Sent::Gone);
+        };
+        if let Some(frame) = self.waits(sender, buffer) {
+            self.outbox.waiting.push(Waiting { port, frame });
+            return;
+        }
+        let sent = if is_unfinished(buffer) && !sender.takes_offloads() {
+            Sent::Unfinished
+        } else {
+            sender.send_by(self.outbox.worker, buffer)
+        };
+        self.outbox.settle(sender, self.counters, port, buffer, sent);
+    }
+}

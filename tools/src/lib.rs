@@ -1,0 +1,15 @@
+//! What exercises the switch from outside: a packet generator and sink, a forwarder without tables,
+//! and measurements side by side.
+//!
+//! None of it is linked into the switch.
+
+pub mod beds;
+pub mod clock;
+pub mod frames;
+pub mod histogram;
+pub mod link;
+pub mod measure;
+pub mod packet;
+pub mod report;
+pub mod search;
+pub mod stream;

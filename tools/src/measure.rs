@@ -1,0 +1,246 @@
+//! What is measured on a bed: frames per second, bytes per second, round trips, connections.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kswitch::lab::namespace;
+use socket2::SockRef;
+
+use crate::beds::{Bed, FLOOD_PORT};
+use crate::clock;
+use crate::frames::{Shape, Template};
+use crate::histogram::Histogram;
+use crate::link;
+use crate::packet::{Side, Socket};
+use crate::stream::{Load, per_second, send};
+
+/// Port of streams.
+pub const STREAM_PORT: u16 = 5001;
+/// Port of connections that come and go.
+pub const CONNECT_PORT: u16 = 5002;
+/// Port of datagrams that are answered.
+pub const ECHO_PORT: u16 = 5003;
+
+/// How long a start may take until something comes through.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_millis(500);
+
+fn inside<T: Send>(netns: &str, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    namespace::enter(netns, work)
+        .map_err(|error| io::Error::other(format!("namespace {netns}: {error}")))?
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, io::Result<T>>) -> io::Result<T> {
+    thread.join().map_err(|_| io::Error::other("a thread panicked"))?
+}
+
+/// A flood of small or large frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// Octets of a frame, check sequence included.
+    pub size: usize,
+    /// Flows that take turns.
+    pub flows: u16,
+    /// How long.
+    pub time: Duration,
+    /// Frames at most.
+    pub count: Option<u64>,
+}
+
+/// Frames per second that arrive at the server's interface when the client floods `target`.
+///
+/// # Errors
+/// What the system says.
+pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Result<f64> {
+    let (socket, form) = inside(&bed.client, || {
+        let way = link::way(target)?;
+        let shape = Shape {
+            source_mac: link::own_mac(&way.interface)?,
+            target_mac: link::mac_of(&way)?,
+            source: (way.source, 1024).into(),
+            target: (target, FLOOD_PORT).into(),
+            size: flood.size,
+        };
+        let form = Template::new(&shape).ok_or_else(|| io::Error::other("no such frame"))?;
+        Ok((Socket::open(&way.interface, Side::Send)?, form))
+    })?;
+    let count = || inside(&bed.server, || Ok(link::counters(&bed.server_interface)?.0));
+    let load = Load {
+        rate: None,
+        flows: u32::from(flood.flows),
+        burst: 64,
+        count: flood.count,
+        time: flood.time,
+    };
+    let before = count()?;
+    let start = clock::now();
+    thread::scope(|scope| {
+        joined(scope.spawn(|| {
+            core_affinity::set_for_current(core_affinity::CoreId { id: core });
+            send(&socket, &form, &load, &AtomicBool::new(false))
+        }))
+    })?;
+    let mut last = count()?;
+    let mut took = clock::now() - start;
+    if flood.count.is_some() {
+        // all of a bounded flood counts, and so does the time until the last of it is through
+        loop {
+            thread::sleep(Duration::from_millis(2));
+            let now = count()?;
+            if now == last {
+                break;
+            }
+            (last, took) = (now, clock::now() - start);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a measurement's precision is less")]
+    let rate = per_second(last - before, took) as f64;
+    // what waits in queues is no part of the next measurement
+    thread::sleep(Duration::from_millis(50));
+    Ok(rate)
+}
+
+/// Bits per second of so many TCP streams from client to server.
+///
+/// # Errors
+/// What the system says.
+pub fn streams(bed: &Bed, target: IpAddr, count: usize, time: Duration) -> io::Result<f64> {
+    const CHUNK: usize = 128 * 1024;
+    let listener = inside(&bed.server, || TcpListener::bind(("0.0.0.0", STREAM_PORT)))?;
+    let (stop, received) = (AtomicBool::new(false), AtomicU64::new(0));
+    let clients = inside(&bed.client, || {
+        (0..count).map(|_| connect((target, STREAM_PORT).into())).collect::<io::Result<Vec<_>>>()
+    })?;
+    thread::scope(|scope| {
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept()?;
+            stream.set_read_timeout(Some(ANSWER))?;
+            let (stop, received) = (&stop, &received);
+            scope.spawn(move || {
+                let mut room = vec![0; CHUNK];
+                while let Ok(octets @ 1..) = stream.read(&mut room) {
+                    received.fetch_add(octets as u64, Ordering::Relaxed);
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        for mut client in clients {
+            let stop = &stop;
+            scope.spawn(move || {
+                let room = vec![0x5a; CHUNK];
+                let _ = client.set_write_timeout(Some(ANSWER));
+                while !stop.load(Ordering::Relaxed) && client.write_all(&room).is_ok() {}
+            });
+        }
+        // the windows open first
+        thread::sleep(time / 4);
+        let (before, start) = (received.load(Ordering::Relaxed), clock::now());
+        thread::sleep(time);
+        let octets = received.load(Ordering::Relaxed) - before;
+        let took = clock::now() - start;
+        stop.store(true, Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a measurement's precision is less")]
+        Ok(per_second(octets * 8, took) as f64)
+    })
+}
+
+fn connect(target: SocketAddr) -> io::Result<TcpStream> {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect_timeout(&target, PATIENCE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if start.elapsed() > PATIENCE => return Err(error),
+            Err(_) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// Connections per second that one client makes and ends, one after the other.
+///
+/// # Errors
+/// What the system says.
+pub fn connections(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<f64> {
+    let listener = inside(&bed.server, || TcpListener::bind(("0.0.0.0", CONNECT_PORT)))?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while let Ok((stream, _)) = listener.accept() {
+                drop(stream);
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        let made = inside(&bed.client, || {
+            let target = (target, CONNECT_PORT).into();
+            let one = || -> io::Result<()> {
+                let stream = connect(target)?;
+                // a reset ends it at once and leaves no port waiting
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))
+            };
+            one()?;
+            let (start, mut made) = (Instant::now(), 0u64);
+            while start.elapsed() < time {
+                one()?;
+                made += 1;
+            }
+            let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            stop.store(true, Ordering::Relaxed);
+            let _ = one();
+            Ok(per_second(made, took))
+        });
+        stop.store(true, Ordering::Relaxed);
+        #[expect(clippy::cast_precision_loss, reason = "a measurement's precision is less")]
+        made.map(|made| made as f64)
+    })
+}
+
+/// How long a datagram takes there and back, one at a time.
+///
+/// # Errors
+/// What the system says, or if no answer comes.
+pub fn round_trips(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<Histogram> {
+    let server = inside(&bed.server, || UdpSocket::bind(("0.0.0.0", ECHO_PORT)))?;
+    server.set_read_timeout(Some(ANSWER))?;
+    let client = inside(&bed.client, || UdpSocket::bind(("0.0.0.0", 0)))?;
+    client.set_read_timeout(Some(ANSWER))?;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut room = [0; 64];
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok((octets, from)) = server.recv_from(&mut room) {
+                    let _ = server.send_to(room.get(..octets).unwrap_or(&[]), from);
+                }
+            }
+        });
+        let exchange = || -> io::Result<u64> {
+            let mut room = [0; 64];
+            let start = clock::now();
+            client.send_to(b"there and back", (target, ECHO_PORT))?;
+            client.recv(&mut room)?;
+            Ok(clock::now() - start)
+        };
+        // the first finds neighbours, flows and sleepers
+        let warm = Instant::now();
+        while exchange().is_err() && warm.elapsed() < PATIENCE {}
+        let (start, mut times) = (Instant::now(), Histogram::default());
+        while start.elapsed() < time {
+            if let Ok(took) = exchange() {
+                times.add(took);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        if times.count() == 0 {
+            return Err(io::Error::other("no answer"));
+        }
+        Ok(times)
+    })
+}
