@@ -6,7 +6,9 @@
 mod apply;
 mod capture;
 mod conntrack;
+mod cordon;
 mod delete;
+mod drain;
 mod error;
 mod exec;
 mod get;
@@ -17,6 +19,8 @@ mod manifest;
 mod monitor;
 mod output;
 mod reload;
+mod restart;
+mod scale;
 mod table;
 mod test;
 mod trace;
@@ -68,6 +72,11 @@ enum Command {
     Capture(capture::Arguments),
     Apply(apply::Arguments),
     Delete(delete::Arguments),
+    Scale(scale::Arguments),
+    Restart(restart::Arguments),
+    Cordon(cordon::Arguments),
+    Uncordon(cordon::Arguments),
+    Drain(drain::Arguments),
     Reload(reload::Arguments),
     Test(test::Arguments),
     Trace(trace::Arguments),
@@ -121,6 +130,11 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Capture(arguments) => capture::run(&lab()?, &arguments),
         Command::Apply(arguments) => apply::run(&lab()?, &arguments),
         Command::Delete(arguments) => delete::run(&lab()?, &arguments),
+        Command::Scale(arguments) => scale::run(&lab()?, &arguments),
+        Command::Restart(arguments) => restart::run(&lab()?, &arguments),
+        Command::Cordon(arguments) => cordon::run(&lab()?, &arguments, true),
+        Command::Uncordon(arguments) => cordon::run(&lab()?, &arguments, false),
+        Command::Drain(arguments) => drain::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Trace(arguments) => trace::run(lab, &arguments),

@@ -12,6 +12,7 @@ mod etc;
 pub mod flows;
 mod health;
 mod hosts;
+mod lifecycle;
 mod loopbacks;
 pub mod metrics;
 pub mod monitor;

@@ -2,6 +2,7 @@
 
 mod change;
 mod files;
+mod lifecycle;
 mod place;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 
 pub use change::{Applied, Change, ObjectName, Outcome};
+
+pub use lifecycle::Ending;
+use lifecycle::Replaced;
 
 use crate::cluster::{Cluster, External};
 use crate::error::{Errors, Findings, Origin, resolve};
@@ -40,6 +44,8 @@ pub struct Draft {
     pub(crate) hosts: Vec<Host>,
     /// What is wrong beside the objects.
     pub(crate) findings: Findings,
+    /// Pods that are made no more.
+    pub(crate) replaced: Arc<Replaced>,
     /// Kinds that are not carried, and how many objects of each there were.
     pub(crate) not_carried: BTreeMap<String, usize>,
     /// Whether something could not be read at all, so that what is missing may have been in it.
@@ -110,6 +116,7 @@ impl Draft {
             objects: std::array::from_fn(|_| Arc::default()),
             hosts: Vec::new(),
             findings: Findings::default(),
+            replaced: Arc::default(),
             not_carried: BTreeMap::new(),
             is_broken: false,
         }

@@ -15,7 +15,7 @@ mod schedule;
 mod services;
 mod workloads;
 
-pub(crate) use workloads::MadePods;
+pub(crate) use workloads::{MadePods, index_of_pod};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

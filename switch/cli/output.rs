@@ -1,11 +1,14 @@
 //! Results on standard output.
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::error::Error;
+use super::lab::Lab;
+use crate::control::request::{Request, Response};
 
 /// How objects are written out: complete, or as a table with more columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,6 +29,15 @@ pub(super) fn text(text: &str) -> Result<(), Error> {
 pub(super) fn lines<T: AsRef<str>>(lines: &[T]) -> Result<(), Error> {
     let all: String = lines.iter().flat_map(|line| [line.as_ref(), "\n"]).collect();
     text(&all)
+}
+
+/// Has the switch do something, and writes what it has done.
+pub(super) fn done(lab: &Lab, request: &Request) -> Result<ExitCode, Error> {
+    match lab.ask_one(request)? {
+        Response::Done { lines: all } => lines(&all)?,
+        other => return Err(Error::of(other)),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Writes an object as JSON, for people and programs.

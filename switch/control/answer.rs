@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
 
@@ -29,19 +30,21 @@ pub(super) struct Office {
 }
 
 #[derive(Debug)]
-struct Desk {
-    draft: Draft,
+pub(super) struct Desk {
+    pub(super) draft: Draft,
     /// `None` once the lab is being taken down.
-    running: Option<Running>,
+    pub(super) running: Option<Running>,
+    /// Pods that are about to end, by namespace and name, and until when they may.
+    pub(super) ending: Vec<(String, String, Instant)>,
 }
 
 impl Office {
     pub(super) fn new(path: &Path, draft: Draft, running: Running) -> Self {
-        let desk = Desk { draft, running: Some(running) };
+        let desk = Desk { draft, running: Some(running), ending: Vec::new() };
         Self { path: path.to_owned(), desk: Mutex::new(desk) }
     }
 
-    fn desk(&self) -> MutexGuard<'_, Desk> {
+    pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
         // a client whose request panicked has changed nothing halfway: drafts are validated whole
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,11 +99,13 @@ impl Office {
     }
 
     fn reload(&self) -> Response {
-        self.become_draft(Draft::read(&self.path).with_addons())
+        let mut draft = Draft::read(&self.path).with_addons();
+        draft.inherit(&self.desk().draft);
+        self.become_draft(draft)
     }
 
     /// Validates a draft against the lab as it is, and makes the lab like it.
-    fn become_draft(&self, draft: Draft) -> Response {
+    pub(super) fn become_draft(&self, draft: Draft) -> Response {
         let mut desk = self.desk();
         let Some(running) = &mut desk.running else { return closing() };
         let cluster = match draft.validate(Some(&running.cluster)) {
@@ -163,7 +168,7 @@ fn line(change: &Change) -> String {
     format!("{kind}/{name} {outcome}")
 }
 
-fn closing() -> Response {
+pub(super) fn closing() -> Response {
     Response::failed(Failure::Internal, "the lab is being taken down")
 }
 
@@ -171,6 +176,7 @@ impl Control for Office {
     fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Reload => return self.reload().into(),
+            Request::Live { verb } => return self.live(&verb).into(),
             Request::Apply { manifests } => return self.apply(&manifests, Direction::Apply).into(),
             Request::Delete { manifests } => {
                 return self.apply(&manifests, Direction::Delete).into();
@@ -223,6 +229,7 @@ impl Control for Office {
                 capture(running, &ports, snap, filter.as_deref())
             }
             Request::Reload
+            | Request::Live { .. }
             | Request::Apply { .. }
             | Request::Delete { .. }
             | Request::Trace { .. }

@@ -33,6 +33,11 @@ impl Echoes {
     pub(super) fn keep(&mut self, wanted: impl IntoIterator<Item = (PortKind, EchoSpec)>) {
         let wanted: BTreeMap<_, _> = wanted.into_iter().collect();
         self.servers.retain(|kind, (spec, _)| wanted.get(kind) == Some(spec));
+        self.add(wanted);
+    }
+
+    /// Starts what is wanted and does not run.
+    pub(super) fn add(&mut self, wanted: impl IntoIterator<Item = (PortKind, EchoSpec)>) {
         let missing: Vec<_> =
             wanted.into_iter().filter(|(kind, _)| !self.servers.contains_key(kind)).collect();
         for (kind, spec, sockets) in open_all(missing) {

@@ -22,7 +22,7 @@ use super::hosts::home;
 use life::Life;
 use log::Log;
 use probe::Target;
-use state::PodState;
+use state::{Phase, PodState};
 
 /// Namespace and name.
 type Key = (String, String);
@@ -66,6 +66,12 @@ impl Pods {
         self.lives.get(&key)?.log(container).map(Arc::clone)
     }
 
+    /// Whether everything that a pod ran has ended.
+    pub(super) fn has_ended(&self, pod: &Pod) -> bool {
+        let phase = self.state(pod).map(|state| state.phase);
+        matches!(phase, Some(Phase::Succeeded | Phase::Failed))
+    }
+
     /// Ends the programs of a namespace that is about to go.
     pub(super) fn leave(&mut self, namespace: &str) {
         self.lives.retain(|_, life| life.namespace != namespace);
@@ -81,6 +87,12 @@ impl Pods {
             wanted.get(key).is_some_and(|(pod, _)| pod.object.spec == life.spec)
         });
         for (key, (pod, program)) in wanted {
+            if pod.is_terminating() {
+                if let Some(life) = self.lives.get(&key) {
+                    life.end();
+                }
+                continue;
+            }
             let (false, Some(target)) = (self.lives.contains_key(&key), target(cluster, pod))
             else {
                 continue;

@@ -1,6 +1,7 @@
 //! What the command line asks a running switch, and what it is told.
 
 mod record;
+mod verb;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ pub use record::{ConntrackStats, FdbRecord, FlowRecord, PortRecord, RouteRecord,
 
 use super::flows::FlowFilter;
 use super::monitor;
+pub use verb::{Verb, WorkloadName};
+
 use crate::trace::Query;
 
 /// What is asked.
@@ -87,6 +90,11 @@ pub enum Request {
     Apply {
         /// Where they are written.
         manifests: Vec<Manifest>,
+    },
+    /// What is to befall pods, nodes or what makes pods. Answered by [`Response::Done`].
+    Live {
+        /// What.
+        verb: Verb,
     },
     /// Deletes objects. Answered by [`Response::Done`].
     Delete {

@@ -19,7 +19,7 @@ use super::onlookers::Onlookers;
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
-use super::{conntrack_timeouts, frame_io, metrics, socket};
+use super::{conntrack_timeouts, frame_io, lifecycle, metrics, socket};
 use crate::agents::echo::Echo;
 
 /// Exit code for a bad config.
@@ -151,6 +151,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
     let office = Arc::new(Office::new(path, draft, running));
     watch_pods(changes, &office);
+    lifecycle::take_away(&office);
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;
     let metrics_server = metrics_listener

@@ -181,6 +181,8 @@ impl Running {
             self.cluster = before;
             return Err(error);
         }
+        // who comes answers before anybody is sent there
+        self.echoes.add(echo_specs(&self.cluster));
         self.generation = generation;
         self.names = Arc::new(names);
         self.publish(snapshot)?;

@@ -12,6 +12,7 @@
 )]
 
 mod cases;
+mod churn;
 mod lab;
 mod labs;
 mod life;
@@ -45,6 +46,7 @@ fn main() {
         probes::TESTS,
         labs::TESTS,
         life::TESTS,
+        churn::TESTS,
         upkeep::TESTS,
         scale::TESTS,
         see::TESTS,

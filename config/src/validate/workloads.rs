@@ -3,7 +3,7 @@
 mod expand;
 mod owned;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::draft::{Draft, Entry};
 use crate::kind::Kind;
 use crate::object::Object;
 use crate::path::Field;
+pub(crate) use expand::index_of as index_of_pod;
 use owned::Owned;
 
 /// A pod without a place yet.
@@ -87,6 +88,7 @@ pub(crate) struct MadePods {
 struct Made {
     _entry: Arc<Entry>,
     written: usize,
+    replaced: BTreeSet<usize>,
     pods: Arc<[Arc<Pod>]>,
 }
 
@@ -108,22 +110,35 @@ pub(super) fn pods(draft: &Draft, previous: Option<&Cluster>) -> (Vec<Planned>, 
             }
             let address = Arc::as_ptr(entry) as usize;
             let written = owned.pods_of(entry);
+            let replaced = draft.replaced(entry);
             let before =
                 previous.and_then(|cluster| cluster.memory.made_pods.by_workload.get(&address));
             let pods = match before {
-                Some(before) if before.written == written => before.pods.clone(),
-                _ => expand::pods(entry, written).into_iter().map(Arc::new).collect(),
+                Some(before) if before.written == written && before.replaced == replaced => {
+                    before.pods.clone()
+                }
+                _ => expand::pods(entry, written, &replaced).into_iter().map(Arc::new).collect(),
             };
             let group = Group::Workload(kind, index);
-            planned.extend(pods.iter().map(|pod| Planned {
+            // one that ends under this name comes first
+            let now = pods.iter().filter(|pod| !is_ending(draft, pod));
+            planned.extend(now.map(|pod| Planned {
                 object: pod.clone(),
                 entry: entry.clone(),
                 group: group.clone(),
             }));
-            made.by_workload.insert(address, Made { _entry: entry.clone(), written, pods });
+            made.by_workload
+                .insert(address, Made { _entry: entry.clone(), written, replaced, pods });
         }
     }
     (planned, made)
+}
+
+/// Whether a pod of that name is there and about to end.
+fn is_ending(draft: &Draft, pod: &Pod) -> bool {
+    let text = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+    let metadata = &pod.metadata;
+    draft.is_ending(&text(&metadata.namespace), &text(&metadata.name))
 }
 
 /// The pods of DaemonSets: one on each node that takes them.
@@ -133,7 +148,8 @@ pub(super) fn daemons(draft: &Draft, nodes: &[Arc<Node>]) -> Vec<Planned> {
         let Object::DaemonSet(set) = &entry.object else { continue };
         for node in nodes {
             let pod = expand::daemon(set, &node.name);
-            if pod.spec.as_ref().is_none_or(|spec| schedule::runs_daemon(spec, node)) {
+            let runs = pod.spec.as_ref().is_none_or(|spec| schedule::runs_daemon(spec, node));
+            if runs && !is_ending(draft, &pod) {
                 planned.push(Planned {
                     object: Arc::new(pod),
                     entry: entry.clone(),

@@ -7,6 +7,7 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::PodSpec;
 use kswitch_config::{PodProgram, Program, Restart, Role};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -35,6 +36,8 @@ struct Shared {
     logs: Vec<Arc<Log>>,
     /// Hears of every change of the state.
     changed: Sender<()>,
+    /// Whether all is to end.
+    ending: watch::Sender<bool>,
 }
 
 impl Life {
@@ -49,9 +52,21 @@ impl Life {
         let namespace = target.pod.clone();
         let state = Mutex::new(PodState::new(&program));
         let logs = program.containers.iter().map(|_| Arc::default()).collect();
-        let shared = Arc::new(Shared { program, target, state, logs, changed });
+        let shared = Arc::new(Shared {
+            program,
+            target,
+            state,
+            logs,
+            changed,
+            ending: watch::Sender::new(false),
+        });
         let task = runtime.spawn(live(Arc::clone(&shared))).abort_handle();
         Self { spec, namespace, shared, task }
+    }
+
+    /// Asks its programs to end, and insists after the pod's grace.
+    pub(super) fn end(&self) {
+        self.shared.ending.send_replace(true);
     }
 
     /// How it is.
@@ -80,6 +95,16 @@ impl Drop for Life {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, PodState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ending(&self) -> bool {
+        *self.ending.borrow()
+    }
+
+    /// Comes back once all is to end.
+    async fn told_to_end(&self) {
+        // the sender is here, too
+        let _ = self.ending.subscribe().wait_for(|is_ending| *is_ending).await;
     }
 
     fn change(&self, change: impl FnOnce(&mut PodState)) {
@@ -135,7 +160,7 @@ async fn live(shared: Arc<Shared>) {
             Role::Init | Role::Main => {}
             Role::Sidecar => {
                 running.spawn(run_on(Arc::clone(&shared), at));
-                while !is_up(&shared, at) {
+                while !is_up(&shared, at) && !shared.is_ending() {
                     sleep(STARTED_POLL).await;
                 }
             }
@@ -175,7 +200,7 @@ async fn begin(shared: &Shared, at: usize, container: &Program) -> bool {
         if code == 0 {
             return true;
         }
-        if shared.program.restart == Restart::Never {
+        if shared.program.restart == Restart::Never || shared.is_ending() {
             return false;
         }
         wait(shared, at, &mut back_off, begun).await;
@@ -194,7 +219,7 @@ async fn run_on(shared: Arc<Shared>, at: usize) -> i32 {
             (_, Restart::OnFailure) => code == 0,
             (_, Restart::Never) => true,
         };
-        if is_over {
+        if is_over || shared.is_ending() {
             return code;
         }
         wait(&shared, at, &mut back_off, begun).await;
@@ -208,7 +233,10 @@ async fn wait(shared: &Shared, at: usize, back_off: &mut BackOff, begun: Instant
         let message = format!("back-off {} s restarting failed container", pause.as_secs());
         shared.set(at, Doing::Waiting { reason: "CrashLoopBackOff", message }, false);
     }
-    sleep(pause).await;
+    tokio::select! {
+        () = sleep(pause) => {}
+        () = shared.told_to_end() => return,
+    }
     shared.change(|state| {
         if let Some(container) = state.containers.get_mut(at) {
             container.restarts += 1;
@@ -222,7 +250,8 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
         // the echo server stands in, and runs on
         shared.set(at, Doing::Running, true);
         shared.set_started(at, true);
-        return std::future::pending().await;
+        shared.told_to_end().await;
+        return 0;
     }
     let Some(log) = shared.logs.get(at) else { return 1 };
     let namespace = &shared.target.pod;
@@ -246,7 +275,8 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
     }
     let code = tokio::select! {
         code = run.end() => code,
-        () = watch(shared, at, container) => run.stop(shared.program.grace).await,
+        () = ask(shared, at, container) => run.stop(shared.program.grace).await,
+        () = shared.told_to_end() => run.stop(shared.program.grace).await,
     };
     shared.set(at, Doing::Ended { code }, false);
     code
@@ -256,7 +286,7 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
 const NOT_STARTED: i32 = 128;
 
 /// Asks a container how it is; comes back only if it has to be started again.
-async fn watch(shared: &Shared, at: usize, container: &Program) {
+async fn ask(shared: &Shared, at: usize, container: &Program) {
     let Program { startup, readiness, liveness, .. } = container;
     if let Some(startup) = startup {
         let verdict = Asking::new(startup, &shared.target, container).next(None).await;

@@ -91,6 +91,10 @@ impl<'c> Before<'c> {
             }
         };
         let before = cluster.pods.get(at)?;
+        // who comes after one that ends is another, though it may have its name
+        if before.is_terminating() && pod.object.metadata.deletion_timestamp.is_none() {
+            return None;
+        }
         Some((at, before, cluster.nodes.get(before.node)?))
     }
 }

@@ -1,6 +1,6 @@
 //! From workloads to the pods their controllers would make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
@@ -20,13 +20,34 @@ const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 /// Source: Kubernetes `PodIndexLabel`.
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
-/// The pods of a Deployment, ReplicaSet or StatefulSet of which so many were written already.
-pub(super) fn pods(entry: &Entry, written: usize) -> Vec<Pod> {
+/// Numbers of pods that are tried to find one by its name.
+const NUMBERS: usize = 10_000;
+
+/// The number of the pod that a Deployment or ReplicaSet would make under this name.
+pub(crate) fn index_of(entry: &Entry, pod: &str) -> Option<usize> {
+    let name = entry.object.name();
+    let set = match &entry.object {
+        Object::Deployment(object) => {
+            format!("{name}-{}", hash_of(&object.spec.as_ref()?.template))
+        }
+        Object::ReplicaSet(_) => name.to_owned(),
+        _ => return None,
+    };
+    if !pod.starts_with(name) {
+        return None;
+    }
+    (0..NUMBERS).find(|at| generated_name(&set, *at) == pod)
+}
+
+/// The pods of a Deployment, ReplicaSet or StatefulSet of which so many were written already;
+/// those of these numbers were replaced.
+pub(super) fn pods(entry: &Entry, written: usize, replaced: &BTreeSet<usize>) -> Vec<Pod> {
     let metadata = entry.object.metadata();
     let name = entry.object.name();
     let rest = |replicas: Option<i32>| {
         usize::try_from(replicas.unwrap_or(1)).unwrap_or(0).saturating_sub(written)
     };
+    let numbers = |count: usize| (0..).filter(|at| !replaced.contains(at)).take(count);
     match &entry.object {
         Object::Deployment(object) => {
             let Some(spec) = &object.spec else { return Vec::new() };
@@ -34,13 +55,13 @@ pub(super) fn pods(entry: &Entry, written: usize) -> Vec<Pod> {
             let set = format!("{name}-{hash}");
             let maker = Maker::new(Kind::ReplicaSet, metadata, &set, &spec.template);
             let maker = maker.labelled(TEMPLATE_HASH, &hash);
-            (0..rest(spec.replicas)).map(|at| maker.pod(generated_name(&set, at))).collect()
+            numbers(rest(spec.replicas)).map(|at| maker.pod(generated_name(&set, at))).collect()
         }
         Object::ReplicaSet(object) => {
             let Some(spec) = &object.spec else { return Vec::new() };
             let template = spec.template.clone().unwrap_or_default();
             let maker = Maker::new(Kind::ReplicaSet, metadata, name, &template);
-            (0..rest(spec.replicas)).map(|at| maker.pod(generated_name(name, at))).collect()
+            numbers(rest(spec.replicas)).map(|at| maker.pod(generated_name(name, at))).collect()
         }
         Object::StatefulSet(object) => {
             let Some(spec) = &object.spec else { return Vec::new() };

@@ -1,0 +1,93 @@
+//! What a client may want of the lab's life.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What is to befall pods, nodes or what makes pods.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Verb {
+    /// A pod ends in peace; what made it makes another.
+    DeletePod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// How long it may take, seconds; `None`: as long as it says.
+        grace_seconds: Option<u64>,
+    },
+    /// A workload makes another number of pods.
+    Scale {
+        /// Which.
+        workload: WorkloadName,
+        /// How many.
+        replicas: i32,
+    },
+    /// A workload makes its pods anew.
+    Restart {
+        /// Which.
+        workload: WorkloadName,
+    },
+    /// New pods stay away from a node, or no longer.
+    Cordon {
+        /// Which.
+        node: String,
+        /// Whether they do.
+        is_closed: bool,
+    },
+    /// New pods stay away from a node, and those on it end in peace; but those of DaemonSets.
+    Drain {
+        /// Which.
+        node: String,
+        /// How long they may take, seconds; `None`: as long as they say.
+        grace_seconds: Option<u64>,
+    },
+}
+
+/// A workload, as `deployment/web`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadName {
+    /// Its kind, as people write it.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl WorkloadName {
+    /// The workload that `text` names in a namespace.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn parse(text: &str, namespace: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((kind, name)) if !name.is_empty() && !name.contains('/') => Ok(Self {
+                kind: kind.to_lowercase(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => Err(format!("{text}: expected a workload, as in deployment/web")),
+        }
+    }
+
+    /// Its kind; `None` where there is none of that name.
+    pub fn kind(&self) -> Option<kswitch_config::Kind> {
+        use kswitch_config::Kind;
+        Some(match self.kind.as_str() {
+            "deployment" | "deployments" | "deploy" => Kind::Deployment,
+            "replicaset" | "replicasets" | "rs" => Kind::ReplicaSet,
+            "statefulset" | "statefulsets" | "sts" => Kind::StatefulSet,
+            "daemonset" | "daemonsets" | "ds" => Kind::DaemonSet,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for WorkloadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)
+    }
+}
