@@ -9,6 +9,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+#[path = "conformance/matrix.rs"]
+mod matrix;
 #[path = "conformance/turned.rs"]
 mod turned;
 

@@ -63,7 +63,7 @@ pub use settings::{
     RangeSizes, Settings, StaticRoute, SwitchSettings, Timeouts,
 };
 pub use source::{Source, Span};
-pub use truth_table::{Cell, TruthTable};
+pub use truth_table::{Cell, Difference, ExpectedTable, TruthTable};
 
 pub use compile::{
     Balancing, Compiled, Compiler, FrontendName, HealthCheck, Names, Plan, PlannedGateway,

@@ -1,10 +1,14 @@
 //! Who may talk to whom, pod by pod.
 
+mod expected;
+
 use std::fmt;
 use std::net::IpAddr;
 
 use kswitch_tables::policy::{Contact, Denied};
 use kswitch_tables::{Address, Protocol, Snapshot};
+
+pub use expected::{Difference, ExpectedTable};
 
 use crate::{Cluster, Pod};
 

@@ -1,4 +1,7 @@
-//! `test`: carries out case files and says what came of them.
+//! `test`: carries out case files and says what came of them; tells which pods of a lab may talk to
+//! which.
+
+mod matrix;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +38,14 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N")]
     jobs: Option<NonZero<usize>>,
 
+    /// Print which pods may talk to which at this port, of the lab file that PATH is; needs no rights
+    #[arg(long, value_name = "PORT[/PROTOCOL]", conflicts_with_all = ["live", "jobs", "junit"])]
+    matrix: Option<matrix::Port>,
+
+    /// Compare with a table of this form; exit 1 where it differs
+    #[arg(long, value_name = "FILE", requires = "matrix")]
+    expected: Option<PathBuf>,
+
     /// Write a report for continuous integration as well
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -48,10 +59,17 @@ const EXAMPLES: &str = "\
 Examples:
   kswitch test cases/
   kswitch test --live cases/services
+  kswitch test --matrix 80 lab.toml > table.txt
   kswitch test --junit report.xml cases/services/web.yaml";
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
-    let Arguments { live, jobs, junit: junit_file, paths } = arguments;
+    let Arguments { live, jobs, matrix, expected, junit: junit_file, paths } = arguments;
+    if let Some(port) = matrix {
+        let [lab] = paths.as_slice() else {
+            return Err(Error::new("--matrix wants one lab file"));
+        };
+        return matrix::run(lab, *port, expected.as_deref());
+    }
     let files = cases::files(paths).map_err(Error::new)?;
     let reports = if *live {
         let ground = OnTaps::new().map_err(|error| Error::with_code(error, CANNOT))?;

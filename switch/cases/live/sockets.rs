@@ -35,7 +35,8 @@ const FIRST_PORT: u16 = 32_768;
 /// A lab in which connections are opened by real sockets.
 #[derive(Debug)]
 pub struct Sockets {
-    open: BTreeMap<String, Held>,
+    /// By name, what was called and the connection.
+    open: BTreeMap<String, (Call, Held)>,
     /// Machines in memory, which speak SCTP where the kernel does not.
     by_hand: hosts::Hosts,
     /// Raw sockets that keep kernels from refusing SCTP, by namespace.
@@ -216,6 +217,13 @@ fn open(site: &Site, call: &Call) -> io::Result<Unconnected> {
     site.inside(&from.kind, || connection::open(Some(local), *to, *transport))
 }
 
+/// Whether two calls are of the same ports of the same machines.
+fn has_same_ends(a: &Call, b: &Call) -> bool {
+    a.source_port.is_some()
+        && (a.source_port, &a.from, a.to, a.transport)
+            == (b.source_port, &b.from, b.to, b.transport)
+}
+
 /// Whether a packet is one that begins something: an answer or the end of it is not.
 fn begins(received: &Received) -> bool {
     match received.packet.kind {
@@ -277,24 +285,26 @@ impl Stage for Sockets {
     }
 
     fn open(&mut self, name: &str, call: &Call) -> Attempt {
-        // a port may be used again at once
-        self.open.remove(name);
+        // two of the same ends cannot be: the older one goes
+        self.open.retain(|open, (held, _)| open != name && !has_same_ends(held, call));
         if Self::is_by_hand(call) {
             let (attempt, caller) = self.by_hand(call);
-            self.open.insert(name.to_owned(), Held::ByHand(call.from.kind.clone(), caller));
+            let held = Held::ByHand(call.from.kind.clone(), caller);
+            self.open.insert(name.to_owned(), (call.clone(), held));
             return attempt;
         }
         let (attempt, connection) = self.try_one(call);
         if let Some(connection) = connection {
             connection.end_at_once();
-            self.open.insert(name.to_owned(), Held::Socket(connection));
+            self.open.insert(name.to_owned(), (call.clone(), Held::Socket(connection)));
         }
         attempt
     }
 
     fn exchange(&mut self, name: &str) -> Result<Attempt, Broken> {
         let held = self.open.remove(name);
-        let held = held.ok_or_else(|| Broken(format!("no connection is open as {name}")))?;
+        let (call, held) =
+            held.ok_or_else(|| Broken(format!("no connection is open as {name}")))?;
         let (attempt, held) = match held {
             Held::ByHand(kind, mut caller) => {
                 let question = caller.ask();
@@ -318,7 +328,7 @@ impl Stage for Sockets {
                 (told(attempted, &drops).0, Held::Socket(connection))
             }
         };
-        self.open.insert(name.to_owned(), held);
+        self.open.insert(name.to_owned(), (call, held));
         Ok(attempt)
     }
 
