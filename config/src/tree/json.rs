@@ -219,6 +219,8 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in r#"[\[\]{}",:\\ u0-9a-f\n-]{0,40}"#) {
             let (trees, error) = parse(&text);
+            // minus zero is an integer here, and a fraction for serde_json
+            prop_assume!(!text.contains("-0"));
             let is_json = serde_json::from_str::<serde_json::Value>(&text);
             if let Ok(value) = is_json {
                 // a key twice is an error here only
