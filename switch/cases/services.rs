@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
+use kswitch_config::PortKind;
+
 use super::explain::explain;
 use super::findings::Findings;
 use super::format::services::{
@@ -246,10 +248,17 @@ impl<S: Stage> Judge<'_, S> {
     ) -> Option<SocketAddr> {
         let witness = self.witness(Some(handled), backends, attempt)?;
         let own = handled.call.from.address;
-        // who is balanced to itself is always masqueraded
-        let masquerade = if witness.at.ip() == own { Some(true) } else { masquerade };
+        // a pod that is balanced to itself is always masqueraded
+        let is_pod = matches!(handled.call.from.kind, PortKind::Pod { .. });
+        let is_itself = is_pod && witness.at.ip() == own;
+        let masquerade = if is_itself { Some(true) } else { masquerade };
         let client = witness.client.ip();
-        let addresses = self.stage.addresses_of(&handled.node);
+        // a node port is handled by the node whose address it was asked for
+        let asked = handled.call.to.ip();
+        let mut nodes = self.lab.cluster().nodes.iter();
+        let asked = nodes.find(|node| node.addresses.contains(&asked));
+        let node = asked.map_or(handled.node.as_str(), |node| node.name.as_str());
+        let addresses = self.stage.addresses_of(node);
         let is_right = match masquerade {
             None => true,
             Some(true) => addresses.contains(&client),
@@ -259,7 +268,7 @@ impl<S: Stage> Judge<'_, S> {
             return Some(witness.at);
         }
         let expected = if masquerade == Some(true) {
-            format!("the backend sees an address of {}: {}", handled.node, listed(&addresses))
+            format!("the backend sees an address of {node}: {}", listed(&addresses))
         } else {
             format!("the backend sees the client's address {own}")
         };
