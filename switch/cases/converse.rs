@@ -40,6 +40,11 @@ pub fn converse(
                 waiting.extend(caller.hear(&packet).map(|answer| (at, answer)));
                 continue;
             }
+            if let Some((kind, code)) = packet.icmp().filter(|_| is_error(&packet)) {
+                let flow = packet.packet.flow;
+                remarks.push(format!("ICMP type {kind} code {code} came to {at}: {flow}"));
+                continue;
+            }
             let (source, target) = packet.ends();
             let (source, target) = (socket(source), socket(target));
             let arrival = Arrival { machine: at.to_string(), source, target };
@@ -58,6 +63,11 @@ pub fn converse(
     Attempt { outcome: caller.outcome().clone(), arrivals, drops, remarks }
 }
 
+/// Whether a packet says what became of another.
+const fn is_error(packet: &Received) -> bool {
+    matches!(packet.packet.kind, Kind::IcmpError)
+}
+
 /// The packets that came to machines which take them, and where.
 fn arrived(
     wire: &mut impl Wire,
@@ -72,8 +82,7 @@ fn arrived(
         let target = flow.target.address.to_ip();
         let is_own = port.addresses.iter().any(|net| net.addr() == target)
             || port.loopback.contains(&target);
-        let is_of_caller =
-            flow.protocol == caller.protocol() || matches!(packet.packet.kind, Kind::IcmpError);
+        let is_of_caller = flow.protocol == caller.protocol() || is_error(&packet);
         if packet.macs.0 != port.mac || !is_of_caller {
             // flooded: another machine's; or somebody else's talk
         } else if !packet.is_intact {
