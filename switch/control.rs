@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod capture;
+mod describe;
 mod diversions;
 mod echoes;
 mod etc;

@@ -54,6 +54,10 @@ pub(super) struct Arguments {
     #[arg(short, long, value_name = "OCTETS", default_value_t = BOX_OCTETS)]
     snap: usize,
 
+    /// One frame in so many
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    sample: u64,
+
     /// End after so many frames
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
@@ -65,12 +69,12 @@ Examples:
   kswitch capture any 'tcp port 80' -w - | tshark -r -";
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
-    let Arguments { ports, filter, write, snap, count } = arguments;
+    let Arguments { ports, filter, write, snap, count, sample } = arguments;
     let ports: Vec<String> = match ports.as_str() {
         ANY => Vec::new(),
         names => names.split(',').map(str::to_owned).collect(),
     };
-    let request = Request::Capture { ports, snap: *snap, filter: filter.clone() };
+    let request = Request::Capture { ports, snap: *snap, filter: filter.clone(), sample: *sample };
     let mut responses = lab.ask(&request)?;
     // the first answer comes before the file is made: a wrong name leaves none behind
     let mut response = responses.next();

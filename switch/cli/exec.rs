@@ -40,9 +40,9 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  kswitch exec client -- curl http://10.8.0.20/hostname
-  kswitch exec web-0 -n shop -- ip address
-  kswitch exec ext/internet -- ping 192.0.2.1";
+  kswitch exec client -- curl http://10.8.0.80/hostname
+  kswitch exec frontend-a -n default -- ip address
+  kswitch exec ext/internet -- ip route";
 
 impl Arguments {
     #[cfg(test)]

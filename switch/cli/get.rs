@@ -1,6 +1,7 @@
 //! `get`: which objects there are.
 
 mod columns;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// nodes, pods, services, endpointslices, ports, routes or fdb
+    /// nodes, pods, services, endpointslices, networkpolicies, deployments, ports, routes, fdb, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -40,26 +41,40 @@ pub(super) struct Arguments {
     /// How to show them; by default as a table
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
+
+    /// Go on, and show what changes
+    #[arg(short, long)]
+    watch: bool,
 }
+
+/// What `get` knows.
+const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
+    clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, ports, routes or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
   kswitch get pods -o wide
-  kswitch get service web -n shop -o yaml
-  kswitch get ports -o json";
+  kswitch get service frontend -o yaml
+  kswitch get pods --watch";
 
-fn kind(text: &str) -> Result<Kind, String> {
+pub(super) fn kind(text: &str) -> Result<Kind, String> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "nodes" | "node" | "no" => Kind::Nodes,
         "pods" | "pod" | "po" => Kind::Pods,
         "services" | "service" | "svc" => Kind::Services,
         "endpointslices" | "endpointslice" => Kind::EndpointSlices,
+        "namespaces" | "namespace" | "ns" => Kind::Namespaces,
+        "networkpolicies" | "networkpolicy" | "netpol" => Kind::NetworkPolicies,
+        "clusternetworkpolicies" | "clusternetworkpolicy" | "cnp" => Kind::ClusterNetworkPolicies,
+        "deployments" | "deployment" | "deploy" => Kind::Deployments,
+        "replicasets" | "replicaset" | "rs" => Kind::ReplicaSets,
+        "statefulsets" | "statefulset" | "sts" => Kind::StatefulSets,
+        "daemonsets" | "daemonset" | "ds" => Kind::DaemonSets,
         "ports" | "port" => Kind::Ports,
         "routes" | "route" => Kind::Routes,
         "fdb" => Kind::Fdb,
         _ => {
-            let known = "nodes, pods, services, endpointslices, ports, routes or fdb";
-            return Err(format!("expected {known}"));
+            return Err(format!("expected {KINDS}"));
         }
     })
 }
@@ -67,13 +82,10 @@ fn kind(text: &str) -> Result<Kind, String> {
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     let Arguments { kind, output, .. } = *arguments;
     let select = arguments.select()?;
-    let mut items = Vec::new();
-    for response in lab.ask(&Request::Get { kind, select: select.clone() })? {
-        match response? {
-            Response::Objects { items: more } => items.extend(more),
-            other => return Err(Error::of(other)),
-        }
+    if arguments.watch {
+        return watch::run(lab, kind, &select, output);
     }
+    let items = fetch(lab, kind, &select)?;
     if items.is_empty()
         && let Some(name) = &select.name
     {
@@ -93,9 +105,21 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The objects that are meant.
+fn fetch(lab: &Lab, kind: Kind, select: &Selector) -> Result<Vec<Value>, Error> {
+    let mut items = Vec::new();
+    for response in lab.ask(&Request::Get { kind, select: select.clone() })? {
+        match response? {
+            Response::Objects { items: more } => items.extend(more),
+            other => return Err(Error::of(other)),
+        }
+    }
+    Ok(items)
+}
+
 impl Arguments {
     fn select(&self) -> Result<Selector, Error> {
-        let Self { kind, name, namespace, all_namespaces: _, output: _ } = self;
+        let Self { kind, name, namespace, all_namespaces: _, output: _, watch: _ } = self;
         // A port is named after what is behind it: `default/client`, `node/node-a`.
         let has_namespaces = kind.is_namespaced() || *kind == Kind::Ports;
         if !has_namespaces {
@@ -158,6 +182,7 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             all_namespaces: false,
             output: None,
+            watch: false,
         };
         let Selector { namespace, name } = arguments.select().unwrap();
         (namespace.unwrap_or("*".into()), name.unwrap_or("*".into()))

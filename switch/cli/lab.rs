@@ -8,7 +8,7 @@ use crate::control::request::{Request, Response};
 use crate::control::socket::{self, Answers};
 
 /// A lab whose switch runs, or did a moment ago.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Lab {
     directory: PathBuf,
     name: String,

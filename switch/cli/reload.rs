@@ -16,7 +16,7 @@ pub(super) struct Arguments {}
 
 const EXAMPLES: &str = "\
 Example:
-  kswitch reload --lab quickstart";
+  kswitch reload";
 
 pub(super) fn run(lab: &Lab, Arguments {}: &Arguments) -> Result<ExitCode, Error> {
     match lab.ask_one(&Request::Reload)? {

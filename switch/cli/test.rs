@@ -57,10 +57,10 @@ pub(super) struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  kswitch test cases/
-  kswitch test --live cases/services
+  kswitch test tests/conformance/services
+  kswitch test --live tests/conformance/networkpolicy/np-ingress-named-port.yaml
   kswitch test --matrix 80 lab.toml > table.txt
-  kswitch test --junit report.xml cases/services/web.yaml";
+  kswitch test --junit report.xml tests/conformance/maglev";
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Error> {
     let Arguments { live, jobs, matrix, expected, junit: junit_file, paths } = arguments;

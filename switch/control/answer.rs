@@ -5,16 +5,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
+use serde_json::{Value, json};
 
 use super::capture;
+use super::describe;
 use super::flows::Meant;
 use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
-use super::request::{ConntrackStats, Failure, HostName, Manifest, Place, Request, Response};
+use super::request::{
+    ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector,
+};
 use super::running::{self, Running};
 use super::socket::{Answer, Control};
 use super::trace::Moment;
 use super::views;
 use crate::dataplane::DropReason;
+use crate::trace::Query;
 
 /// Flows in one response; a listing is as many responses as it takes.
 const FLOWS_PER_RESPONSE: usize = 1024;
@@ -181,6 +186,7 @@ impl Control for Office {
             Request::Delete { manifests } => {
                 return self.apply(&manifests, Direction::Delete).into();
             }
+            Request::Counters => return Response::records([metrics::Source::read(self)]).into(),
             Request::Trace { query } => return self.look(|moment| moment.trace(&query)).into(),
             Request::TraceDiff { path } => {
                 return self.look(|moment| moment.changes(&path)).into();
@@ -225,13 +231,15 @@ impl Control for Office {
             Request::Monitor { filter } => {
                 Answer::Many(Box::new(running.monitor.subscribe(filter)))
             }
-            Request::Capture { ports, snap, filter } => {
-                capture(running, &ports, snap, filter.as_deref())
+            Request::Describe { kind, select } => describe::describe(running, kind, &select).into(),
+            Request::Capture { ports, snap, filter, sample } => {
+                capture(running, &ports, (snap, sample), filter.as_deref())
             }
             Request::Reload
             | Request::Live { .. }
             | Request::Apply { .. }
             | Request::Delete { .. }
+            | Request::Counters
             | Request::Trace { .. }
             | Request::TraceDiff { .. } => closing().into(),
         }
@@ -251,7 +259,12 @@ fn not_found(message: String) -> Answer {
 }
 
 /// Begins to capture frames of the ports of these names.
-fn capture(running: &Running, names: &[String], snap: usize, filter: Option<&str>) -> Answer {
+fn capture(
+    running: &Running,
+    names: &[String],
+    (snap, sample): (usize, u64),
+    filter: Option<&str>,
+) -> Answer {
     let filter = match filter.map(capture::filter::Filter::parse).transpose() {
         Ok(filter) => filter,
         Err(message) => {
@@ -267,7 +280,7 @@ fn capture(running: &Running, names: &[String], snap: usize, filter: Option<&str
         }
     }
     let ports = (!ports.is_empty()).then_some(ports);
-    Answer::Many(Box::new(running.captures.begin(capture::Wish { ports, snap, filter })))
+    Answer::Many(Box::new(running.captures.begin(capture::Wish { ports, snap, filter, sample })))
 }
 
 /// Where a host lives.
@@ -302,6 +315,35 @@ fn locate(running: &Running, host: &HostName) -> Response {
 }
 
 impl metrics::Source for Office {
+    fn lab(&self) -> Value {
+        let counters = self.read();
+        let desk = self.desk();
+        let Some(running) = &desk.running else { return Value::Null };
+        let get = |kind| match views::get(running, kind, &Selector::default()) {
+            Response::Objects { items } => items,
+            _ => Vec::new(),
+        };
+        let mut externals = get(Kind::Ports);
+        externals.retain(|port| port.get("role").is_some_and(|role| role == "external"));
+        json!({
+            "name": running.cluster.settings.lab.name,
+            "nodes": get(Kind::Nodes),
+            "pods": get(Kind::Pods),
+            "services": get(Kind::Services),
+            "slices": get(Kind::EndpointSlices),
+            "externals": externals,
+            "counters": counters,
+        })
+    }
+
+    fn trace(&self, query: Query) -> Value {
+        match self.look(|moment| moment.trace(&query)) {
+            Response::Objects { items } => items.into_iter().next().unwrap_or_default(),
+            Response::Failed { message, .. } => json!({ "error": message }),
+            _ => Value::Null,
+        }
+    }
+
     fn read(&self) -> Reading {
         let desk = self.desk();
         let Some(running) = &desk.running else { return Reading::default() };

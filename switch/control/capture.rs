@@ -71,6 +71,8 @@ pub struct Wish {
     pub snap: usize,
     /// What must hold for a frame.
     pub filter: Option<Filter>,
+    /// One frame in so many; 0 and 1 for all.
+    pub sample: u64,
 }
 
 struct Session {
@@ -179,6 +181,7 @@ impl Captures {
             for port in sessions.iter().flat_map(|session| session.wish.ports.iter().flatten()) {
                 worker.select(*port, true);
             }
+            worker.sample(sessions.iter().map(|session| session.wish.sample).min().unwrap_or(0));
             worker.turn(!sessions.is_empty());
         }
         self.is_on.store(!sessions.is_empty(), Ordering::Relaxed);
@@ -219,9 +222,11 @@ impl Captures {
     }
 
     fn hand_out(&self, state: &State, session: &Session, copied: &Copied) {
-        let Wish { ports, snap, filter } = &session.wish;
+        let Wish { ports, snap, filter, sample } = &session.wish;
         let Some(port) = copied.port else { return };
-        let is_wanted = ports.as_ref().is_none_or(|ports| ports.contains(&port))
+        let is_sampled = *sample <= 1 || copied.number.is_multiple_of(*sample);
+        let is_wanted = is_sampled
+            && ports.as_ref().is_none_or(|ports| ports.contains(&port))
             && filter.as_ref().is_none_or(|filter| filter.takes(&copied.data));
         if !is_wanted {
             return;

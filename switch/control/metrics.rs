@@ -7,14 +7,18 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Uri};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::sleep;
 use tracing::info;
 
 use super::monitor::RefusedBy;
+use super::request::Record;
 use crate::agents::http::{self, Answer};
+use crate::trace::Query;
 
 /// Where the counters are unless the lab says otherwise.
 pub const DEFAULT_ADDRESS: SocketAddr =
@@ -34,8 +38,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Source: Prometheus, exposition formats, "Text-based format", version 0.0.4.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The live page: the lab as a map, drawn from `/lab.json`.
+const PAGE: &str = include_str!("metrics/page.html");
+
+const PAGE_TYPE: &str = "text/html; charset=utf-8";
+
 /// Every counter at one moment. Counters only rise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reading {
     /// Generation of the published snapshot.
     pub generation: u64,
@@ -56,7 +66,8 @@ pub struct Reading {
 }
 
 /// What the name servers were asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DnsReading {
     /// Answers by transport and code, each pair once.
     pub answers: Vec<(&'static str, &'static str, u64)>,
@@ -65,7 +76,8 @@ pub struct DnsReading {
 }
 
 /// What one port carried.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PortReading {
     /// What it is called: `default/client`, `node/node-a`, `ext/internet`.
     pub name: String,
@@ -84,7 +96,8 @@ pub struct PortReading {
 }
 
 /// What one worker did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerReading {
     /// The core it is pinned to.
     pub core: usize,
@@ -99,12 +112,17 @@ pub struct WorkerReading {
 }
 
 /// How full conntrack is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ConntrackReading {
     /// Flows in it.
     pub entries: u64,
     /// Flows it has room for.
     pub capacity: u64,
+}
+
+impl Record for Reading {
+    const KIND: &'static str = "Counters";
 }
 
 /// Where readings come from.
@@ -113,6 +131,16 @@ pub struct ConntrackReading {
 pub trait Source: Send + Sync {
     /// The counters now.
     fn read(&self) -> Reading;
+
+    /// The lab as the live page draws it.
+    fn lab(&self) -> Value {
+        Value::Null
+    }
+
+    /// What would become of a packet: a trace, or `error`.
+    fn trace(&self, _query: Query) -> Value {
+        Value::Null
+    }
 }
 
 /// Opens the address, in the namespace of the calling thread.
@@ -194,7 +222,7 @@ async fn accept(listener: tokio::net::TcpListener, source: Arc<dyn Source>) {
                     connections.spawn(async move {
                         http::serve(stream, |request| {
                             let source = Arc::clone(&source);
-                            async move { answer(request.method(), request.uri().path(), source).await }
+                            async move { answer(request.method(), request.uri(), source).await }
                         })
                         .await
                     });
@@ -207,8 +235,30 @@ async fn accept(listener: tokio::net::TcpListener, source: Arc<dyn Source>) {
     }
 }
 
-async fn answer(method: &Method, path: &str, source: Arc<dyn Source>) -> Answer {
-    match (method, path) {
+/// Something that the source says, in JSON.
+async fn say(say: impl FnOnce() -> Value + Send + 'static) -> Answer {
+    match spawn_blocking(say).await {
+        Ok(value) => http::json(StatusCode::OK, &value),
+        Err(error) => http::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// The packet that is asked about after `?`.
+fn query(uri: &Uri) -> Query {
+    let mut query = Query::default();
+    for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        match &*key {
+            "from" => query.from = value.into_owned(),
+            "to" => query.to = value.into_owned(),
+            "protocol" => query.protocol = Some(value.into_owned()),
+            _ => {}
+        }
+    }
+    query
+}
+
+async fn answer(method: &Method, uri: &Uri, source: Arc<dyn Source>) -> Answer {
+    match (method, uri.path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             // On a thread of its own, as the echo servers run on those that serve this.
             match spawn_blocking(move || text::write(&source.read())).await {
@@ -218,9 +268,16 @@ async fn answer(method: &Method, path: &str, source: Arc<dyn Source>) -> Answer 
                 }
             }
         }
-        (&Method::GET | &Method::HEAD, "/") => http::text(StatusCode::OK, "see /metrics\n"),
-        (_, "/" | "/metrics") => http::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"),
-        _ => http::text(StatusCode::NOT_FOUND, "only /metrics is here\n"),
+        (&Method::GET | &Method::HEAD, "/") => http::typed(StatusCode::OK, PAGE_TYPE, PAGE),
+        (&Method::GET, "/lab.json") => say(move || source.lab()).await,
+        (&Method::GET, "/trace") => {
+            let query = query(uri);
+            say(move || source.trace(query)).await
+        }
+        (_, "/" | "/metrics" | "/lab.json" | "/trace") => {
+            http::text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n")
+        }
+        _ => http::text(StatusCode::NOT_FOUND, "only / and /metrics are here\n"),
     }
 }
 

@@ -19,6 +19,8 @@ use kswitch_tables::conntrack::Death;
 use kswitch_tables::policy::{Contact, Denied, Direction};
 use kswitch_tables::{Flow, Snapshot, Tick, murmur3_x64_128};
 
+use serde::Serialize;
+
 pub use filter::Filter;
 pub use record::EventRecord;
 
@@ -38,7 +40,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const GENERATIONS: usize = 2;
 
 /// Refusals by one policy, in one direction.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct RefusedBy {
     /// The policy: `namespace/name`; empty for the default of the lab.
     pub policy: String,

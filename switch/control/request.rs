@@ -83,6 +83,17 @@ pub enum Request {
         snap: usize,
         /// In pcap's language.
         filter: Option<String>,
+        /// One frame in so many; 0 and 1 for all.
+        sample: u64,
+    },
+    /// Every counter. Answered by [`Response::Objects`].
+    Counters,
+    /// Objects with all that has to do with them, for people. Answered by [`Response::Done`].
+    Describe {
+        /// Of which kind.
+        kind: Kind,
+        /// Which of them.
+        select: Selector,
     },
     /// Reads the lab's files again. Answered by [`Response::Done`].
     Reload,
@@ -181,6 +192,20 @@ pub enum Kind {
     Services,
     /// Kubernetes `EndpointSlices`, those made from selectors among them.
     EndpointSlices,
+    /// Kubernetes Namespaces, those that are only spoken of among them.
+    Namespaces,
+    /// Kubernetes NetworkPolicies.
+    NetworkPolicies,
+    /// ClusterNetworkPolicies.
+    ClusterNetworkPolicies,
+    /// Kubernetes Deployments.
+    Deployments,
+    /// Kubernetes ReplicaSets, as they were written.
+    ReplicaSets,
+    /// Kubernetes StatefulSets.
+    StatefulSets,
+    /// Kubernetes DaemonSets.
+    DaemonSets,
     /// The switch's ports, as [`PortRecord`]s.
     Ports,
     /// Routes of every routing table, as [`RouteRecord`]s.
@@ -192,7 +217,17 @@ pub enum Kind {
 impl Kind {
     /// Whether objects of this kind live in namespaces.
     pub const fn is_namespaced(self) -> bool {
-        matches!(self, Self::Pods | Self::Services | Self::EndpointSlices)
+        matches!(
+            self,
+            Self::Pods
+                | Self::Services
+                | Self::EndpointSlices
+                | Self::NetworkPolicies
+                | Self::Deployments
+                | Self::ReplicaSets
+                | Self::StatefulSets
+                | Self::DaemonSets
+        )
     }
 
     /// The name of the kind, plural and lower case.
@@ -202,6 +237,13 @@ impl Kind {
             Self::Pods => "pods",
             Self::Services => "services",
             Self::EndpointSlices => "endpointslices",
+            Self::Namespaces => "namespaces",
+            Self::NetworkPolicies => "networkpolicies",
+            Self::ClusterNetworkPolicies => "clusternetworkpolicies",
+            Self::Deployments => "deployments",
+            Self::ReplicaSets => "replicasets",
+            Self::StatefulSets => "statefulsets",
+            Self::DaemonSets => "daemonsets",
             Self::Ports => "ports",
             Self::Routes => "routes",
             Self::Fdb => "fdb",

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod as PodObject;
-use kswitch_config::{Pod, PortKind, endpoint_slices};
+use kswitch_config::{Cluster, Pod, PortKind, Workload, endpoint_slices};
 use kswitch_tables::conntrack::Connection;
 use kswitch_tables::{PortId, Route, RouterId, RouterRole, SegmentId, Snapshot, Tick};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::conntrack_timeouts;
 use super::flows::Meant;
+pub(super) use super::request::Traffic;
 use super::request::{
-    Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, Traffic,
+    Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector,
 };
 use super::running::Running;
 use crate::dataplane::worker::tick;
@@ -28,6 +29,16 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::EndpointSlices => {
             let slices = endpoint_slices(cluster, &running.observed);
             objects(slices.iter().map(|slice| &**slice), select)
+        }
+        Kind::Namespaces => objects(namespaces(cluster), select),
+        Kind::NetworkPolicies => {
+            objects(cluster.network_policies.iter().map(|policy| &**policy), select)
+        }
+        Kind::ClusterNetworkPolicies => {
+            objects(cluster.cluster_network_policies.iter().map(|policy| &**policy), select)
+        }
+        Kind::Deployments | Kind::ReplicaSets | Kind::StatefulSets | Kind::DaemonSets => {
+            objects(cluster.workloads.iter().filter_map(|workload| made(workload, kind)), select)
         }
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
@@ -78,6 +89,30 @@ fn objects<T: Serialize>(all: impl IntoIterator<Item = T>, select: &Selector) ->
     };
     let values = all.into_iter().filter_map(|object| serde_json::to_value(object).ok());
     Response::Objects { items: values.filter(taken).collect() }
+}
+
+/// The namespaces as Kubernetes objects.
+fn namespaces(cluster: &Cluster) -> impl Iterator<Item = Value> + '_ {
+    cluster.namespaces.iter().map(|(name, labels)| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": name, "labels": labels },
+            "status": { "phase": "Active" },
+        })
+    })
+}
+
+/// A workload, if it is of this kind.
+fn made(workload: &Workload, kind: Kind) -> Option<Value> {
+    let value = match (workload, kind) {
+        (Workload::Deployment(object), Kind::Deployments) => serde_json::to_value(&**object),
+        (Workload::ReplicaSet(object), Kind::ReplicaSets) => serde_json::to_value(&**object),
+        (Workload::StatefulSet(object), Kind::StatefulSets) => serde_json::to_value(&**object),
+        (Workload::DaemonSet(object), Kind::DaemonSets) => serde_json::to_value(&**object),
+        _ => return None,
+    };
+    value.ok()
 }
 
 /// What the workers counted at a port, together.

@@ -39,6 +39,8 @@ pub struct Capture {
     is_on: CachePadded<AtomicBool>,
     /// Bit per port that is captured.
     ports: Box<[AtomicU64]>,
+    /// One frame in so many is copied.
+    sample: AtomicU64,
     free: ArrayQueue<Box<Copied>>,
     full: ArrayQueue<Box<Copied>>,
     number: Counter,
@@ -51,6 +53,7 @@ impl Default for Capture {
         Self {
             is_on: CachePadded::default(),
             ports: std::iter::repeat_with(AtomicU64::default).take(WORDS).collect(),
+            sample: AtomicU64::new(1),
             free: ArrayQueue::new(COPIES_MAX),
             full: ArrayQueue::new(COPIES_MAX),
             number: Counter::default(),
@@ -93,7 +96,15 @@ impl Capture {
         self.ports.iter().for_each(|word| word.store(bits, Ordering::Relaxed));
     }
 
+    /// Has one frame in so many copied; every one for 0 and 1.
+    pub fn sample(&self, one_in: u64) {
+        self.sample.store(one_in.max(1), Ordering::Relaxed);
+    }
+
     fn is_wanted(&self, port: PortId) -> bool {
+        if !self.number.get().is_multiple_of(self.sample.load(Ordering::Relaxed)) {
+            return false;
+        }
         let word = self.ports.get(usize::from(port.0 / 64));
         word.is_some_and(|word| word.load(Ordering::Relaxed) & (1 << (port.0 % 64)) != 0)
     }

@@ -126,6 +126,12 @@ impl Lab {
         &self.name
     }
 
+    /// Where its page and its metrics are.
+    pub(crate) fn metrics(&self) -> Option<String> {
+        let (_, address) = self.ready.split_once("http://")?;
+        Some(address.trim().trim_end_matches("/metrics").to_owned())
+    }
+
     /// Runs a client command against it.
     pub(crate) fn client(&self, arguments: &[&str]) -> Result<Output, Failed> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kswitch"));

@@ -12,6 +12,8 @@ use crate::lab::{Lab, fetch, fresh_name, quickstart};
 pub(crate) const TESTS: &[Test] = &[
     ("a trace says what befalls a connection", &[], trace_is_right),
     ("a monitor tells of flows and refusals", &[], monitor_tells),
+    ("every example of --help works as printed", &["curl", "tshark"], examples_work),
+    ("the page shows the lab and traces in it", &[], page_shows),
     ("tshark reads what was captured", &["tshark"], tshark_reads),
 ];
 
@@ -177,4 +179,119 @@ fn tshark_reads() -> Result<(), Failed> {
     assert!(rows.windows(2).any(|pair| is_pair(&pair)), "{text}");
     assert!(rows.iter().all(|row| row.get(4).is_none_or(|broken| broken.is_empty())), "{text}");
     Ok(())
+}
+
+/// Every example of every `--help`, as it is printed.
+fn examples() -> Result<Vec<String>, Failed> {
+    let help = |arguments: &[&str]| -> Result<String, Failed> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kswitch"));
+        let output = command.args(arguments).arg("--help").output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let first = help(&[])?;
+    let listed = first.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let commands = listed.take_while(|line| !line.is_empty());
+    let commands = commands.filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+    let mut texts = vec![first.clone()];
+    for command in commands {
+        texts.push(help(&[&command])?);
+    }
+    let examples = texts
+        .iter()
+        .flat_map(|text| text.lines().skip_while(|line| !line.starts_with("Example")).skip(1));
+    let examples = examples.map(str::trim).filter(|line| line.starts_with("kswitch "));
+    Ok(examples.map(str::to_owned).collect())
+}
+
+fn examples_work() -> Result<(), Failed> {
+    // the only lab of its own /run/kswitch would be chosen; beside those of other tests it is named
+    let name = fresh_name();
+    let text = format!("{}{MORE}{PROGRAMS}", quickstart(&name));
+    let lab = Lab::start(&name, &text)?;
+    let directory = tempfile::tempdir()?;
+    let within = |path: &str| directory.path().join(path);
+    std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/config"), within("config"))?;
+    std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"), within("tests"))?;
+    std::fs::write(within("lab.toml"), quickstart(&fresh_name()))?;
+    std::fs::write(within("shop.yaml"), POLICY)?;
+    // what names no lab means this one
+    let program = format!(
+        "#!/bin/sh\ncase \"$*\" in *--config*|*--lab*|test*|completions*|man*) exec {0} \"$@\";; esac\n\
+         exec {0} --lab {name} \"$@\"\n",
+        env!("CARGO_BIN_EXE_kswitch")
+    );
+    std::fs::create_dir(within("bin"))?;
+    std::fs::write(within("bin/kswitch"), program)?;
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(within("bin/kswitch"), executable)?;
+    let path = format!("{}:{}", within("bin").display(), std::env::var("PATH")?);
+    let examples = examples()?;
+    assert!(examples.len() > 20, "{examples:?}");
+    for example in examples {
+        // some go on until they are interrupted; cases end by themselves
+        let patience = if example.starts_with("kswitch test") { "120" } else { "2" };
+        let mut shell = Command::new("timeout");
+        shell.args(["--signal=INT", "--kill-after=20", patience, "sh", "-c", &example]);
+        let output = shell.current_dir(directory.path()).env("PATH", &path).output()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let is_fine = matches!(output.status.code(), Some(0 | 124));
+        let wants_a_terminal = said.contains("is no terminal");
+        assert!(is_fine || wants_a_terminal, "{example}: {:?}\n{said}", output.status);
+        assert!(!said.contains("panicked"), "{example}: {said}");
+    }
+    drop(lab);
+    Ok(())
+}
+
+/// The pods that examples name beside those of the quickstart lab.
+const PROGRAMS: &str = r#"
+[[pod]]
+metadata = { name = "worker" }
+spec = { nodeName = "node-a", containers = [{ name = "main", command = ["sleep", "1000"] }] }
+
+[[pod]]
+metadata = { name = "web-0" }
+spec = { nodeName = "node-a" }
+
+[[deployment]]
+metadata = { name = "web" }
+spec = { selector = { matchLabels = { app = "web" } }, template = { metadata = { labels = { app = "web" } } } }
+
+[[deployment]]
+metadata = { name = "web", namespace = "shop" }
+spec = { selector = { matchLabels = { app = "web" } }, template = { metadata = { labels = { app = "web" } } } }
+
+[[pod]]
+metadata = { name = "web-0", namespace = "shop" }
+spec = { nodeName = "node-a", containers = [{ name = "proxy", command = ["sleep", "1000"] }] }
+"#;
+
+const POLICY: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: example }
+spec: { podSelector: { matchLabels: { app: nobody } } }
+";
+
+fn page_shows() -> Result<(), Failed> {
+    let lab = Lab::quickstart()?;
+    let map: Value = serde_json::from_str(&get(&lab, "/lab.json")?)?;
+    let names = |of: &str, pointer: &str| -> Vec<String> {
+        let all = map[of].as_array().into_iter().flatten();
+        all.filter_map(|item| Some(item.pointer(pointer)?.as_str()?.to_owned())).collect()
+    };
+    assert_eq!(names("nodes", "/metadata/name"), ["node-a", "node-b"]);
+    assert!(names("services", "/metadata/name").contains(&"frontend".to_owned()));
+    assert_eq!(names("externals", "/name"), ["ext/internet"]);
+    let report: Value = serde_json::from_str(&get(&lab, "/trace?from=client&to=frontend")?)?;
+    assert_eq!(report["verdict"], "forward");
+    let wrong: Value = serde_json::from_str(&get(&lab, "/trace?from=nobody&to=frontend")?)?;
+    assert_eq!(wrong["error"], "no pod nobody in namespace default");
+    assert!(get(&lab, "/")?.contains("<title>kswitch</title>"));
+    Ok(())
+}
+
+/// What the lab's page says, over a socket of this machine's own network.
+fn get(lab: &Lab, path: &str) -> Result<String, Failed> {
+    let metrics = lab.metrics().ok_or("no metrics address")?;
+    fetch(&metrics, path)
 }

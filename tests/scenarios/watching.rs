@@ -229,7 +229,7 @@ fn captures_take_only_what_was_asked_for() {
     let client = pod("client");
     let id = show.world.port(&pod("near")).unwrap().id;
     let filter = kswitch::control::capture::filter::Filter::parse("udp").unwrap();
-    let wish = Wish { ports: Some(vec![id]), snap: 20, filter: Some(filter) };
+    let wish = Wish { ports: Some(vec![id]), snap: 20, filter: Some(filter), sample: 1 };
     let mut stream = show.captures.begin(wish);
     let from = v4(&show.world, &client, 40_000);
     let near = address(&show.world, &pod("near"), true).to_string();

@@ -52,6 +52,30 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
             column("PORTS", |slice| all(slice, "/ports", "/port")),
             column("ENDPOINTS", |slice| all(slice, "/endpoints", "/addresses")),
         ],
+        Kind::Namespaces => {
+            vec![NAME, column("STATUS", |namespace| member(namespace, "/status/phase"))]
+        }
+        Kind::NetworkPolicies => vec![
+            NAME,
+            column("POD-SELECTOR", |policy| pairs(policy, "/spec/podSelector/matchLabels")),
+            column("TYPES", |policy| all(policy, "/spec/policyTypes", "")),
+        ],
+        Kind::ClusterNetworkPolicies => vec![
+            NAME,
+            column("TIER", |policy| member(policy, "/spec/tier")),
+            column("PRIORITY", |policy| member(policy, "/spec/priority")),
+        ],
+        Kind::Deployments | Kind::ReplicaSets | Kind::StatefulSets => vec![
+            NAME,
+            column("REPLICAS", |workload| match workload.pointer("/spec/replicas") {
+                None | Some(Value::Null) => "1".to_owned(),
+                Some(replicas) => plain(replicas),
+            }),
+            column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels")),
+        ],
+        Kind::DaemonSets => {
+            vec![NAME, column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels"))]
+        }
         Kind::Ports => vec![
             column("NAME", |port| member(port, "/name")),
             column("ROLE", |port| member(port, "/role")),
@@ -94,6 +118,18 @@ pub(super) fn wide(kind: Kind) -> Vec<Column> {
             column("MTU", |port| member(port, "/mtu")),
             column("ADDRESSES", |port| all(port, "/addresses", "")),
         ]),
+        Kind::Namespaces => {
+            columns.push(column("LABELS", |namespace| pairs(namespace, "/metadata/labels")));
+        }
+        Kind::NetworkPolicies => columns.extend([
+            column("INGRESS-RULES", |policy| count(policy, "/spec/ingress")),
+            column("EGRESS-RULES", |policy| count(policy, "/spec/egress")),
+        ]),
+        Kind::ClusterNetworkPolicies
+        | Kind::Deployments
+        | Kind::ReplicaSets
+        | Kind::StatefulSets
+        | Kind::DaemonSets => {}
         Kind::Routes | Kind::Fdb => {}
     }
     columns
@@ -120,6 +156,11 @@ fn member(object: &Value, pointer: &str) -> String {
 
 fn items<'a>(object: &'a Value, list: &str) -> impl Iterator<Item = &'a Value> {
     object.pointer(list).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// How many items a list has.
+fn count(object: &Value, list: &str) -> String {
+    items(object, list).count().to_string()
 }
 
 /// A member of each item of a list.
@@ -265,6 +306,13 @@ mod tests {
             Kind::Pods,
             Kind::Services,
             Kind::EndpointSlices,
+            Kind::Namespaces,
+            Kind::NetworkPolicies,
+            Kind::ClusterNetworkPolicies,
+            Kind::Deployments,
+            Kind::ReplicaSets,
+            Kind::StatefulSets,
+            Kind::DaemonSets,
             Kind::Ports,
             Kind::Routes,
             Kind::Fdb,
