@@ -2,7 +2,7 @@
 //!
 //! The packet is tried by the workers' own pipeline ([`probe`]) over the tables of one generation:
 //! those of a running lab, or of a file that nobody runs. Nothing is sent, and nothing is
-//! remembered. What the pipeline decided is then told in the words of the cluster ([`hops`]).
+//! remembered. What the pipeline decided is then told in the words of the cluster (`hops`).
 
 mod changes;
 mod hops;

@@ -1,7 +1,7 @@
 //! What load balancers outside the nodes do with requests: one model for Ingress and Gateway API.
 //!
 //! [`route`] reads the objects of a [`Cluster`] and makes of them sockets, each with listeners, each
-//! with rules in the order in which they are tried ([`model`]), beside what is to be told of every
+//! with rules in the order in which they are tried (`model`), beside what is to be told of every
 //! object in its status. Whoever carries requests asks [`RouteTable::find`] for the rule of one, and
 //! does as it says. Nothing here runs.
 

@@ -32,6 +32,8 @@ const FLOWS_PER_RESPONSE: usize = 1024;
 pub(super) struct Office {
     path: PathBuf,
     desk: Mutex<Desk>,
+    /// Held from the look at a draft to what is made of it, lest two changes forget each other.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,12 @@ pub(super) struct Desk {
 impl Office {
     pub(super) fn new(path: &Path, draft: Draft, running: Running) -> Self {
         let desk = Desk { draft, running: Some(running), ending: Vec::new() };
-        Self { path: path.to_owned(), desk: Mutex::new(desk) }
+        Self { path: path.to_owned(), desk: Mutex::new(desk), turn: Mutex::new(()) }
+    }
+
+    /// Waits until no other change is under way.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn desk(&self) -> MutexGuard<'_, Desk> {
@@ -104,6 +111,7 @@ impl Office {
     }
 
     fn reload(&self) -> Response {
+        let _turn = self.turn();
         let mut draft = Draft::read(&self.path).with_addons();
         draft.inherit(&self.desk().draft);
         self.become_draft(draft)
@@ -128,6 +136,7 @@ impl Office {
     }
 
     fn apply(&self, manifests: &[Manifest], direction: Direction) -> Response {
+        let _turn = self.turn();
         let mut draft = self.desk().draft.clone();
         let (mut done, mut warnings) = (Vec::new(), Vec::new());
         for Manifest { name, text } in manifests {

@@ -12,6 +12,7 @@ use super::request::{Failure, Response, Verb};
 impl Office {
     /// Does what a client wants of the lab's life. What is to end does so in the background.
     pub(super) fn live(&self, verb: &Verb) -> Response {
+        let _turn = self.turn();
         let now = rfc3339(SystemTime::now());
         let (mut draft, before) = {
             let desk = self.desk();
@@ -108,6 +109,7 @@ impl Office {
     /// Takes away the pods whose programs have ended or whose time is over; answers when to look
     /// again.
     pub(super) fn take_ended_away(&self) -> Option<Instant> {
+        let _turn = self.turn();
         let now = Instant::now();
         let (draft, gone) = {
             let mut desk = self.desk();

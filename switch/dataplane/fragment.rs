@@ -3,7 +3,7 @@
 //! Only the first fragment of a packet has ports. What it says is remembered by the packet's
 //! identification, so that later fragments find the same binding in conntrack and are rewritten in
 //! their IP header alone. Later fragments that come first wait for it. Fragments leave as they came,
-//! but for packets whose transport header itself is cut: these are put together first ([`assemble`]).
+//! but for packets whose transport header itself is cut: these are put together first (`assemble`).
 //!
 //! All fragments of a packet come in by one queue, so that each worker keeps its own. Room and
 //! time are bounded; under a flood the oldest packet gives way.

@@ -24,13 +24,14 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Areas whose cases are carried out, and how many there are at least.
-const AREAS: [(&str, usize); 6] = [
+const AREAS: [(&str, usize); 7] = [
     ("services", 46),
     ("networkpolicy", 55),
     ("clusternetworkpolicy", 10),
     ("nat", 25),
     ("l3", 8),
     ("maglev", 7),
+    ("dns", 36),
 ];
 
 /// What may be left out: vectors of algorithms that are not claimed.

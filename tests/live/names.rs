@@ -9,7 +9,7 @@ use kswitch::lab::process;
 use libtest_mimic::Failed;
 
 use super::Test;
-use super::lab::{EXCHANGE, Lab, exchange};
+use super::lab::{EXCHANGE, Lab, exchange, fresh_name, quickstart};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("names: dig sees every kind of record, by UDP and TCP", &["dig"], records),
     ("names: two questions from one socket are both answered", &[], pairs),
     ("names: records change with the endpoints", &[], changes),
+    ("names: who is outside is asked for what nobody here knows", &[], upstream),
 ];
 
 /// What a program says that runs as one in the pod `client` would.
@@ -166,4 +167,62 @@ fn changes() -> Result<(), Failed> {
         }
         assert!(Instant::now() < end, "{text}");
     }
+}
+
+/// A name server outside, which knows one address for every name, and a text for none.
+fn serve_outside(socket: &UdpSocket) -> Result<String, Failed> {
+    let mut room = [0; 512];
+    let (length, from) = socket.recv_from(&mut room)?;
+    let request = room.get(..length).ok_or("too long")?;
+    // the question ends behind the root of its name, its type and its class
+    let name = request.get(12..).ok_or("no question")?;
+    let end = 12 + name.iter().position(|octet| *octet == 0).ok_or("no name")? + 5;
+    let mut answer = request.get(..end).ok_or("no question")?.to_vec();
+    answer[2] |= 0x80;
+    answer[6..12].copy_from_slice(&[0, 1, 0, 0, 0, 0]);
+    // the name of the question, type A, class IN, a minute, four octets
+    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 99]);
+    socket.send_to(&answer, from)?;
+    Ok(from.ip().to_string())
+}
+
+fn upstream() -> Result<(), Failed> {
+    let name = fresh_name();
+    let text = quickstart(&name)
+        .replace("[dns.names]", "[dns]\nupstream = [\"198.51.100.7\"]\n[dns.names]");
+    let lab = Lab::start(&name, &text)?;
+    let ask = |name: &str, server: &str| -> Result<client::Reading, Failed> {
+        let request = client::request(9, name, "A", Some(1_232)).ok_or("no request")?;
+        let octets = lab.inside("default.client", || exchange(server, &request))??;
+        client::read(&octets).ok_or_else(|| "no answer".into())
+    };
+    let outside = lab.inside("ext.internet", || UdpSocket::bind("198.51.100.7:53"))??;
+    outside.set_read_timeout(Some(EXCHANGE))?;
+    for server in ["10.8.0.10:53", "[fd00:8::a]:53"] {
+        std::thread::scope(|scope| -> Result<(), Failed> {
+            let served = scope.spawn(|| serve_outside(&outside));
+            let answer = ask("Somewhere.example.org.", server)?;
+            assert_eq!(answer.answers[0].data, "192.0.2.99");
+            assert_eq!((answer.id, answer.answers[0].ttl), (9, 60));
+            // name servers are pods, whom the outside sees as their nodes
+            let from = served.join().map_err(|_| "the server panicked")??;
+            assert!(from.starts_with("10.128.0."), "{from}");
+            Ok(())
+        })?;
+    }
+    // what is known here is not asked for, and where nobody answers that is said
+    assert_eq!(ask("www.example.com.", "10.8.0.10:53")?.answers[0].data, "198.51.100.7");
+    drop(outside);
+    let request = client::request(9, "silent.example.org.", "A", None).ok_or("no request")?;
+    let failed = lab.inside("default.client", || -> Result<Vec<u8>, Failed> {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        socket.connect("10.8.0.10:53")?;
+        socket.send(&request)?;
+        let mut room = [0; 512];
+        let length = socket.recv(&mut room)?;
+        Ok(room[..length].to_vec())
+    })??;
+    assert_eq!(client::read(&failed).ok_or("no answer")?.code, "SERVFAIL");
+    Ok(())
 }
