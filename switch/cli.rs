@@ -184,7 +184,7 @@ mod tests {
                 ["kswitch".to_owned()].into_iter().chain(names.clone()).chain(["--help".into()]);
             let help = command.clone().try_get_matches_from(line).unwrap_err().to_string();
             // the overview has a line for each of them
-            let lines = if names.is_empty() { 40 } else { 24 };
+            let lines = if names.is_empty() { 48 } else { 24 };
             assert!(help.lines().count() <= lines, "{help}");
             assert!(help.contains("Example"), "{help}");
             assert!(help.contains("kswitch "), "{help}");
