@@ -13,7 +13,7 @@ use crate::beds::{Bed, FLOOD_PORT};
 use crate::clock;
 use crate::frames::{Shape, Template};
 use crate::histogram::Histogram;
-use crate::link;
+use crate::link::{self, Counters};
 use crate::packet::{Side, Socket};
 use crate::stream::{Load, per_second, send};
 
@@ -69,7 +69,8 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
         let form = Template::new(&shape).ok_or_else(|| io::Error::other("no such frame"))?;
         Ok((Socket::open(&way.interface, Side::Send)?, form))
     })?;
-    let count = || inside(&bed.server, || Ok(link::counters(&bed.server_interface)?.0));
+    let counters = inside(&bed.server, Counters::open)?;
+    let count = || counters.received(&bed.server_interface);
     let load = Load {
         rate: None,
         flows: u32::from(flood.flows),
@@ -79,14 +80,14 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
     };
     let before = count()?;
     let start = clock::now();
-    thread::scope(|scope| {
+    let sent = thread::scope(|scope| {
         joined(scope.spawn(|| {
             core_affinity::set_for_current(core_affinity::CoreId { id: core });
             send(&socket, &form, &load, &AtomicBool::new(false))
         }))
     })?;
     let mut last = count()?;
-    let mut took = clock::now() - start;
+    let mut took = sent.nanoseconds;
     if flood.count.is_some() {
         // all of a bounded flood counts, and so does the time until the last of it is through
         loop {
