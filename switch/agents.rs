@@ -11,3 +11,4 @@ pub(crate) mod http;
 pub(crate) mod listen;
 pub mod loopback;
 pub mod namespace;
+pub mod proxy;

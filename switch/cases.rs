@@ -14,6 +14,7 @@ pub mod format;
 pub mod hosts;
 pub mod junit;
 pub mod l3;
+pub mod l7;
 pub mod live;
 pub mod maglev;
 pub mod memory;
@@ -35,6 +36,7 @@ use std::time::Instant;
 use dns::NameServer;
 use findings::Findings;
 use format::{Area, File, Level};
+use l7::{Edge, Loopback};
 use memory::Memory;
 use read::Case;
 use report::{CaseReport, Verdict};
@@ -45,24 +47,58 @@ use wire::Wire;
 /// Features that a case may require.
 ///
 /// Source: the `requires` of the case format.
-const FEATURES: [&str; 17] = [
+const FEATURES: [&str; 51] = [
     "bridged-pods",
     "ClusterNetworkPolicy",
     "egress-masquerade",
     "empty-services-setting",
     "fragments",
     "gateway",
+    "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayPort8080",
+    "GatewayStaticAddresses",
+    "GRPCRoute",
     "hostport",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendRequestRedirect",
+    "HTTPRouteBackendResponseHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
     "ipv6",
     "link-mtu",
     "localhost-nodeports",
     "masquerade-all",
     "nodeport-addresses",
     "pod-records",
+    "ReferenceGrant",
     "sctp",
     "tcp-raw",
+    "TCPRoute",
+    "tls",
+    "TLSRoute",
     "topology-hints",
     "upstream",
+    "UDPRoute",
 ];
 
 /// Where cases are carried out: makes the lab that a case describes.
@@ -72,6 +108,9 @@ pub trait Ground {
 
     /// A lab at which frames are sent and received by hand.
     type Wire: Wire;
+
+    /// A lab with load balancers in front of it.
+    type Edge: Edge;
 
     /// The lab of a case, for connections.
     ///
@@ -84,6 +123,12 @@ pub trait Ground {
     /// # Errors
     /// As [`Ground::stage`].
     fn wire<S: Step>(&self, case: &File<S>) -> Result<(Lab, Self::Wire), Broken>;
+
+    /// The lab of a case, for load balancers.
+    ///
+    /// # Errors
+    /// As [`Ground::stage`].
+    fn edge<S: Step>(&self, case: &File<S>) -> Result<(Lab, Self::Edge), Broken>;
 
     /// Whether the run was broken off: what is judged after that says nothing.
     fn is_interrupted(&self) -> bool {
@@ -98,6 +143,7 @@ pub struct InMemory;
 impl Ground for InMemory {
     type Stage = Memory;
     type Wire = Memory;
+    type Edge = Loopback;
 
     fn stage<S: Step>(&self, case: &File<S>) -> Result<(Lab, Memory), Broken> {
         let lab = Lab::new("test", case)?;
@@ -107,6 +153,12 @@ impl Ground for InMemory {
 
     fn wire<S: Step>(&self, case: &File<S>) -> Result<(Lab, Memory), Broken> {
         self.stage(case)
+    }
+
+    fn edge<S: Step>(&self, case: &File<S>) -> Result<(Lab, Loopback), Broken> {
+        let lab = Lab::new("test", case)?;
+        let edge = Loopback::new(&lab)?;
+        Ok((lab, edge))
     }
 }
 
@@ -174,7 +226,9 @@ fn verdict(case: &Case, ground: &impl Ground, findings: &mut Findings) -> Verdic
         Case::Dns(case) => ground
             .stage(case)
             .and_then(|(mut lab, mut on)| dns::judge(case, &mut lab, &mut on, findings)),
-        Case::NotSupported(_) => return Verdict::Skipped("not supported yet".to_owned()),
+        Case::L7(case) => ground
+            .edge(case)
+            .and_then(|(mut lab, mut on)| l7::judge(case, &mut lab, &mut on, findings)),
     };
     if ground.is_interrupted() {
         return Verdict::Broken("interrupted".to_owned());

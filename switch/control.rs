@@ -5,6 +5,8 @@
 //! [`metrics`].
 
 mod answer;
+mod balanced;
+mod balancers;
 pub mod capture;
 mod describe;
 mod diversions;

@@ -84,6 +84,11 @@ fn cluster_network_policies() {
     judge("clusternetworkpolicy", 10);
 }
 
+#[test]
+fn load_balancers() {
+    judge("l7", 52);
+}
+
 /// A judge that cannot fail proves nothing: what a case expects is turned round, one word at a time,
 /// and the case must fail each time.
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod dns;
 pub mod l3;
+pub mod l7;
 pub mod maglev;
 pub mod nat;
 pub mod policy;
@@ -104,6 +105,9 @@ pub struct File<S> {
     /// Configuration of the switch.
     #[serde(default)]
     pub settings: Settings,
+    /// Certificates that are made for it.
+    #[serde(default)]
+    pub secrets: Vec<l7::Secret>,
     /// The lab.
     #[serde(default)]
     pub topology: Topology,
@@ -148,6 +152,12 @@ pub struct Settings {
     /// Largest IP packets.
     #[serde(default)]
     pub mtu: Mtu,
+    /// The class of Gateways that are served.
+    pub gateway_class: Option<String>,
+    /// The class of Ingresses that are served.
+    pub ingress_class: Option<String>,
+    /// The address that all Ingresses share.
+    pub ingress_address: Option<IpAddr>,
     /// The name server.
     #[serde(flatten)]
     pub dns: dns::DnsSettings,

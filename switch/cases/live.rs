@@ -16,6 +16,7 @@
 //! ([`Ahead`](crate::dataplane::clock::Ahead)).
 
 mod connection;
+mod edge;
 mod fetch;
 mod frames;
 mod packet;
@@ -31,6 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::runtime::Runtime;
 
+pub use edge::Balancers;
 pub use frames::Frames;
 pub use packet::PacketSocket;
 pub use site::Site;
@@ -112,6 +114,7 @@ impl OnTaps {
 impl Ground for OnTaps {
     type Stage = Sockets;
     type Wire = Frames;
+    type Edge = Balancers;
 
     fn stage<S: Step>(&self, case: &File<S>) -> Result<(Lab, Sockets), Broken> {
         let (lab, site) = self.site(case)?;
@@ -123,6 +126,12 @@ impl Ground for OnTaps {
         let (lab, site) = self.site(case)?;
         let frames = Frames::new(site, frames::Hosts::Silent)?;
         Ok((lab, frames))
+    }
+
+    fn edge<S: Step>(&self, case: &File<S>) -> Result<(Lab, Balancers), Broken> {
+        let (lab, site) = self.site(case)?;
+        let balancers = Balancers::new(site, &lab)?;
+        Ok((lab, balancers))
     }
 
     fn is_interrupted(&self) -> bool {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::format::{Area, File, Head, Level, dns, l3, maglev, nat, policy, services};
+use super::format::{Area, File, Head, Level, dns, l3, l7, maglev, nat, policy, services};
 
 /// A case of any area.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub enum Case {
     L3(Box<File<l3::Step>>),
     /// About cluster DNS.
     Dns(Box<File<dns::Step>>),
-    /// Of an area that is not carried out yet.
-    NotSupported(Head),
+    /// About load balancers.
+    L7(Box<File<l7::Step>>),
 }
 
 /// What a case says of itself.
@@ -52,9 +52,7 @@ impl Case {
             Self::Nat(case) => heading(case),
             Self::L3(case) => heading(case),
             Self::Dns(case) => heading(case),
-            Self::NotSupported(Head { case, area }) => {
-                Heading { name: case, area: *area, title: "", requires: &[], level: Level::Must }
-            }
+            Self::L7(case) => heading(case),
         }
     }
 }
@@ -113,7 +111,7 @@ pub fn read(name: &str, text: &str) -> Result<Case, Error> {
         Area::Nat => Case::Nat(parse(name, text)?),
         Area::L3 => Case::L3(parse(name, text)?),
         Area::Dns => Case::Dns(parse(name, text)?),
-        Area::L7 => Case::NotSupported(head),
+        Area::L7 => Case::L7(parse(name, text)?),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The lab of a case: what the switch is told to be, and who is who in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use kswitch_config::{
-    Addressing, Cluster, ClusterSettings, Data, DnsSettings, Draft, EmptyServices, External, Kind,
-    LabSettings, Masquerade, Name, NodePorts, Outcome, PodRecords, PortKind, ReverseEndpoints,
-    Settings, SwitchSettings,
+    Addressing, Cluster, ClusterSettings, Data, DnsSettings, Draft, EmptyServices, External,
+    GatewaySettings, Kind, LabSettings, Masquerade, Name, NodePorts, Outcome, PodRecords, PortKind,
+    ReverseEndpoints, Settings, SwitchSettings,
 };
 use serde_json::{Value, json};
 
 use super::format::{self, Change, File, Host, HostRef, Pod, PodName, Topology};
 use super::place;
+use crate::agents::proxy::authority;
 
 /// Why a case cannot be carried out as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ impl fmt::Display for Machine {
 pub struct Lab {
     draft: Draft,
     pods: BTreeMap<PodName, Pod>,
+    /// Services whose slices the case writes, by namespace and name.
+    sliced: BTreeSet<(String, String)>,
     /// Hosts outside by address that are not in the topology.
     outside: BTreeMap<IpAddr, String>,
     cluster: Arc<Cluster>,
@@ -85,7 +88,9 @@ impl Lab {
         let topology = &case.topology;
         let draft = Draft::new(settings(name, case));
         let outside = outside(topology, case.steps.iter().flat_map(Step::hosts));
-        let mut lab = Self { draft, pods: BTreeMap::new(), outside, cluster: Arc::default() };
+        let sliced = sliced(case);
+        let cluster = Arc::default();
+        let mut lab = Self { draft, pods: BTreeMap::new(), sliced, outside, cluster };
         let mtu = case.settings.mtu.external;
         for host in &topology.externals {
             lab.add_external(&host.name, &host.ips, mtu);
@@ -104,6 +109,9 @@ impl Lab {
         }
         for pod in &topology.pods {
             lab.add_pod(pod)?;
+        }
+        for secret in &case.secrets {
+            lab.apply(&secret_object(secret)?, &format!("secret {}", secret.name))?;
         }
         for (at, object) in case.objects.iter().enumerate() {
             lab.apply(object, &format!("objects[{at}]"))?;
@@ -250,8 +258,25 @@ impl Lab {
     }
 
     fn apply(&mut self, object: &Value, origin: &str) -> Result<(), Broken> {
+        let object = &self.as_served(object);
         let applied = self.draft.apply(object, origin);
         applied.map(|_| ()).map_err(|errors| Broken(first_error(&errors)))
+    }
+
+    /// An object as it is loaded: the slices that a case writes for a Service are all it has, so that
+    /// no more are made of its selector.
+    fn as_served(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or("default");
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let is_sliced = self.sliced.contains(&(namespace.to_owned(), name.to_owned()));
+        if is_sliced
+            && text("/kind") == "Service"
+            && let Some(spec) = object.pointer_mut("/spec").and_then(Value::as_object_mut)
+        {
+            spec.remove("selector");
+        }
+        object
     }
 
     fn add_namespace(&mut self, namespace: &format::Namespace) -> Result<(), Broken> {
@@ -296,6 +321,20 @@ impl Lab {
     }
 }
 
+/// The Services for which a case about load balancers writes slices.
+fn sliced<S: Step>(case: &File<S>) -> BTreeSet<(String, String)> {
+    if case.area != format::Area::L7 {
+        return BTreeSet::new();
+    }
+    let service = |object: &Value| {
+        let text = |at: &str| object.pointer(at).and_then(Value::as_str).map(str::to_owned);
+        let name = text("/metadata/labels/kubernetes.io~1service-name")?;
+        let namespace = text("/metadata/namespace").unwrap_or_else(|| "default".to_owned());
+        (text("/kind")? == "EndpointSlice").then_some((namespace, name))
+    };
+    case.objects.iter().filter_map(service).collect()
+}
+
 /// The first error and how many more there are, in one line.
 fn first_error(errors: &kswitch_config::Errors) -> String {
     let mut all = errors.errors();
@@ -319,6 +358,9 @@ fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
         egress_masquerade,
         mtu,
         dns,
+        gateway_class,
+        ingress_class,
+        ingress_address,
     } = &case.settings;
     let every: Vec<IpNet> =
         ["0.0.0.0/0", "::/0"].into_iter().filter_map(|n| n.parse().ok()).collect();
@@ -348,6 +390,12 @@ fn settings<S: Step>(name: &str, case: &File<S>) -> Settings {
         cluster,
         switch: SwitchSettings { metrics: None, ..SwitchSettings::default() },
         dns: dns_settings(dns),
+        gateway: GatewaySettings {
+            gateway_classes: gateway_class.iter().cloned().collect(),
+            ingress_classes: ingress_class.iter().cloned().collect(),
+            ingress_address: *ingress_address,
+            ..GatewaySettings::default()
+        },
         ..Settings::default()
     }
 }
@@ -436,6 +484,20 @@ fn node_object(node: &format::Node, ranges: &[IpNet]) -> Value {
         "spec": { "podCIDRs": ranges },
         "status": { "addresses": addresses },
     })
+}
+
+/// A Secret with a certificate of its own.
+fn secret_object(secret: &format::l7::Secret) -> Result<Value, Broken> {
+    let format::l7::Secret { namespace, name, hosts } = secret;
+    let issued = authority::self_signed(hosts)
+        .map_err(|error| Broken(format!("no certificate for {name}: {error}")))?;
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": { "namespace": namespace, "name": name },
+        "stringData": { "tls.crt": issued.certificate, "tls.key": issued.key },
+    }))
 }
 
 fn pod_object(pod: &Pod) -> Value {

@@ -1,5 +1,7 @@
 //! `describe`: an object with all that has to do with it.
 
+mod chain;
+
 use std::process::ExitCode;
 
 use clap::Args;
@@ -40,6 +42,9 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     let default = name.filter(|_| kind.is_namespaced()).map(|_| DEFAULT_NAMESPACE);
     let namespace = within.or(namespace.as_deref()).or(default).map(str::to_owned);
     let select = Selector { namespace, name: name.map(str::to_owned) };
+    if matches!(kind, Kind::Ingresses | Kind::Gateways) {
+        return chain::run(lab, *kind, select);
+    }
     match lab.ask_one(&Request::Describe { kind: *kind, select })? {
         Response::Done { lines } => output::lines(&lines)?,
         other => return Err(Error::of(other)),

@@ -23,7 +23,8 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// nodes, pods, services, endpointslices, networkpolicies, deployments, ports, routes, fdb, ...
+    /// nodes, pods, services, endpointslices, networkpolicies, deployments, ingresses, gateways,
+    /// httproutes, backendservices, forwardingrules, ports, routes, fdb, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -49,7 +50,9 @@ pub(super) struct Arguments {
 
 /// What `get` knows.
 const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
-    clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, ports, routes or fdb";
+    clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
+    ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
+    backendservices, forwardingrules, ports, routes or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,6 +73,16 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "replicasets" | "replicaset" | "rs" => Kind::ReplicaSets,
         "statefulsets" | "statefulset" | "sts" => Kind::StatefulSets,
         "daemonsets" | "daemonset" | "ds" => Kind::DaemonSets,
+        "ingresses" | "ingress" | "ing" => Kind::Ingresses,
+        "gatewayclasses" | "gatewayclass" | "gc" => Kind::GatewayClasses,
+        "gateways" | "gateway" | "gtw" => Kind::Gateways,
+        "httproutes" | "httproute" => Kind::HttpRoutes,
+        "grpcroutes" | "grpcroute" => Kind::GrpcRoutes,
+        "tlsroutes" | "tlsroute" => Kind::TlsRoutes,
+        "tcproutes" | "tcproute" => Kind::TcpRoutes,
+        "udproutes" | "udproute" => Kind::UdpRoutes,
+        "backendservices" | "backendservice" => Kind::BackendServices,
+        "forwardingrules" | "forwardingrule" => Kind::ForwardingRules,
         "ports" | "port" => Kind::Ports,
         "routes" | "route" => Kind::Routes,
         "fdb" => Kind::Fdb,

@@ -128,7 +128,10 @@ pub(super) fn echo_specs(cluster: &Cluster) -> impl Iterator<Item = (PortKind, E
         let server = servers.iter().find(|server| Arc::ptr_eq(&server.pod, pod));
         (kind, pod_echo(cluster, lab, pod, server))
     });
-    let externals = cluster.externals.iter().map(move |external| {
+    // load balancers answer for others
+    let is_proxy = |name: &str| cluster.proxies.iter().any(|proxy| proxy.name == name);
+    let hosts = cluster.externals.iter().filter(move |host| !is_proxy(&host.name));
+    let externals = hosts.map(move |external| {
         let kind = PortKind::External { name: external.name.clone() };
         let identity = Identity {
             name: external.name.clone(),

@@ -206,6 +206,26 @@ pub enum Kind {
     StatefulSets,
     /// Kubernetes DaemonSets.
     DaemonSets,
+    /// Kubernetes Ingresses, with the addresses of their load balancers.
+    Ingresses,
+    /// Gateway API GatewayClasses.
+    GatewayClasses,
+    /// Gateway API Gateways, with status.
+    Gateways,
+    /// Gateway API HTTPRoutes, with status.
+    HttpRoutes,
+    /// Gateway API GRPCRoutes, with status.
+    GrpcRoutes,
+    /// Gateway API TLSRoutes, with status.
+    TlsRoutes,
+    /// Gateway API TCPRoutes, with status.
+    TcpRoutes,
+    /// Gateway API UDPRoutes, with status.
+    UdpRoutes,
+    /// What load balancers send to, with health.
+    BackendServices,
+    /// Where load balancers listen, and what they do there.
+    ForwardingRules,
     /// The switch's ports, as [`PortRecord`]s.
     Ports,
     /// Routes of every routing table, as [`RouteRecord`]s.
@@ -217,16 +237,15 @@ pub enum Kind {
 impl Kind {
     /// Whether objects of this kind live in namespaces.
     pub const fn is_namespaced(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Pods
-                | Self::Services
-                | Self::EndpointSlices
-                | Self::NetworkPolicies
-                | Self::Deployments
-                | Self::ReplicaSets
-                | Self::StatefulSets
-                | Self::DaemonSets
+            Self::Nodes
+                | Self::Namespaces
+                | Self::ClusterNetworkPolicies
+                | Self::GatewayClasses
+                | Self::Ports
+                | Self::Routes
+                | Self::Fdb
         )
     }
 
@@ -244,6 +263,16 @@ impl Kind {
             Self::ReplicaSets => "replicasets",
             Self::StatefulSets => "statefulsets",
             Self::DaemonSets => "daemonsets",
+            Self::Ingresses => "ingresses",
+            Self::GatewayClasses => "gatewayclasses",
+            Self::Gateways => "gateways",
+            Self::HttpRoutes => "httproutes",
+            Self::GrpcRoutes => "grpcroutes",
+            Self::TlsRoutes => "tlsroutes",
+            Self::TcpRoutes => "tcproutes",
+            Self::UdpRoutes => "udproutes",
+            Self::BackendServices => "backendservices",
+            Self::ForwardingRules => "forwardingrules",
             Self::Ports => "ports",
             Self::Routes => "routes",
             Self::Fdb => "fdb",

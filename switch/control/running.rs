@@ -12,6 +12,7 @@ use kswitch_config::{
 };
 use kswitch_tables::{Generation, PortId, Snapshot};
 
+use super::balancers::Balancers;
 use super::capture::Captures;
 use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
@@ -101,6 +102,7 @@ pub struct Running {
     pub monitor: Arc<Monitor>,
     /// Who is handed frames.
     pub captures: Arc<Captures>,
+    pub(super) balancers: Balancers,
     /// The workers and their tables.
     pub switch: Switch,
     lab: Lab,
@@ -150,6 +152,7 @@ impl Running {
             pods,
             changes: Some(changes),
             echoes: Echoes::new(echo),
+            balancers: Balancers::default(),
             switch,
             lab,
             compiler,
@@ -245,9 +248,18 @@ impl Running {
     /// # Errors
     /// The first thing that could not be removed.
     pub fn close(self) -> Result<(), Error> {
-        let Self { health_checks, loopbacks, name_servers, pods, echoes, mut switch, lab, .. } =
-            self;
-        drop((health_checks, loopbacks, name_servers, pods, echoes));
+        let Self {
+            health_checks,
+            loopbacks,
+            name_servers,
+            pods,
+            echoes,
+            balancers,
+            mut switch,
+            lab,
+            ..
+        } = self;
+        drop((health_checks, loopbacks, name_servers, pods, echoes, balancers));
         switch.stop();
         drop(switch);
         Ok(lab.close()?)
@@ -293,6 +305,7 @@ impl Running {
             self.name_servers.leave(&old.namespace);
             self.pods.leave(&old.namespace);
             self.echoes.leave(&old.namespace);
+            self.balancers.leave(&old.namespace);
             namespaces.push(old.namespace.clone());
         }
         Ok(self.lab.remove_hosts(&namespaces)?)
@@ -320,5 +333,6 @@ impl Running {
         self.name_servers.keep(&self.cluster);
         self.pods.keep(&self.cluster);
         self.echoes.keep(echo_specs(&self.cluster));
+        self.balancers.keep(&self.cluster, &self.observed);
     }
 }

@@ -10,6 +10,7 @@ use kswitch_tables::{PortId, Route, RouterId, RouterRole, SegmentId, Snapshot, T
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::balanced;
 use super::conntrack_timeouts;
 use super::flows::Meant;
 pub(super) use super::request::Traffic;
@@ -43,6 +44,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),
+        _ => balanced::get(running, kind, select),
     }
 }
 
@@ -82,7 +84,10 @@ pub(super) fn log(
 }
 
 /// Kubernetes objects as JSON, those that a selector takes.
-fn objects<T: Serialize>(all: impl IntoIterator<Item = T>, select: &Selector) -> Response {
+pub(super) fn objects<T: Serialize>(
+    all: impl IntoIterator<Item = T>,
+    select: &Selector,
+) -> Response {
     let taken = |object: &Value| {
         let text = |key: &str| object.pointer(key).and_then(Value::as_str);
         select.takes(text("/metadata/namespace"), text("/metadata/name").unwrap_or_default())

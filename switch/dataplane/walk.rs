@@ -28,6 +28,8 @@ pub struct Walk<'s> {
     at: RouterId,
     crossed: [RouterId; ROUTERS_MAX],
     count: usize,
+    /// The table that the first router looks it up in, if not its own.
+    first_table: Option<usize>,
     /// The last node before the edge, once the packet has gone out to it.
     left_through: Option<RouterId>,
 }
@@ -42,6 +44,7 @@ impl<'s> Walk<'s> {
             at: port.router,
             crossed: [port.router; ROUTERS_MAX],
             count: usize::from(!is_host),
+            first_table: port.table,
             left_through: None,
         }
     }
@@ -80,7 +83,9 @@ impl<'s> Walk<'s> {
         if host.is_none() && router.addresses.contains(&target) {
             return Ok(Step::Router);
         }
-        let next = match self.topology.route(router, target).ok_or(DropReason::NoRoute)? {
+        // the first router may know other ways for what comes from this port
+        let table = self.first_table.take().unwrap_or(router.table);
+        let next = match self.topology.route_by(table, target).ok_or(DropReason::NoRoute)? {
             Route::Router(next) if next == self.at => return Err(DropReason::HostUnreachable),
             Route::Router(next) => next,
             Route::Connected => return Err(DropReason::HostUnreachable),

@@ -52,6 +52,9 @@ pub struct Port {
     pub anti_spoof: bool,
     /// Largest IP packet the link carries, octets.
     pub mtu: u16,
+    /// Which of [`Topology::tables`] its router looks up what comes from it in; `None`: the router's
+    /// own.
+    pub table: Option<usize>,
 }
 
 /// An address of a router on a link, and the prefix that is on that link.
@@ -200,6 +203,11 @@ impl Topology {
                 self.router(router).map_or(&[], |router| &router.link_gateways)
             }
         }
+    }
+
+    /// Where a table sends a packet for `target`, by longest prefix.
+    pub fn route_by(&self, table: usize, target: Address) -> Option<Route> {
+        self.tables.get(table)?.find(target).copied()
     }
 
     /// Where a router sends a packet for `target`, by longest prefix.

@@ -15,7 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A lab of `config/labs` under another name.
-fn shipped(lab: &str) -> Result<Lab, Failed> {
+pub(crate) fn shipped(lab: &str) -> Result<Lab, Failed> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/labs");
     let text = std::fs::read_to_string(directory.join(format!("{lab}.toml")))?;
     let name = fresh_name();

@@ -100,6 +100,7 @@ struct Machine {
     router: RouterId,
     mtu: u16,
     anti_spoof: bool,
+    table: Option<usize>,
     interface: Vec<IpNet>,
     gateways: Vec<IpAddr>,
     loopback: Vec<IpAddr>,
@@ -175,6 +176,7 @@ impl<'c> Builder<'c> {
             router,
             mtu: self.cluster.settings.cluster.mtu,
             anti_spoof: self.cluster.settings.switch.anti_spoof,
+            table: None,
             interface: node.addresses.iter().map(|ip| IpNet::from(*ip)).collect(),
             gateways: like(&LINK_GATEWAYS, &node.addresses),
             loopback: node.pod_ranges.iter().map(|range| gateway(*range)).collect(),
@@ -183,6 +185,7 @@ impl<'c> Builder<'c> {
     }
 
     fn external(&mut self, external: &External) {
+        let is_proxy = self.cluster.proxies.iter().any(|proxy| proxy.name == external.name);
         self.attach(Machine {
             kind: PortKind::External { name: external.name.clone() },
             role: PortRole::Bridged(UPLINK),
@@ -190,6 +193,8 @@ impl<'c> Builder<'c> {
             mtu: external.mtu.unwrap_or(self.cluster.settings.cluster.mtu),
             // the outside may claim to be anyone
             anti_spoof: false,
+            // load balancers reach pods where others outside do not
+            table: is_proxy.then_some(routes::FABRIC),
             interface: external.addresses.clone(),
             gateways: first_of_each_family(&external.gateways),
             loopback: Vec::new(),
@@ -225,6 +230,7 @@ impl<'c> Builder<'c> {
             router,
             mtu: settings.cluster.mtu,
             anti_spoof: settings.switch.anti_spoof,
+            table: None,
             interface,
             gateways: first_of_each_family(&gateways),
             loopback: Vec::new(),
@@ -245,8 +251,18 @@ impl<'c> Builder<'c> {
     }
 
     fn attach(&mut self, machine: Machine) {
-        let Machine { kind, role, router, mtu, anti_spoof, interface, gateways, loopback, behind } =
-            machine;
+        let Machine {
+            kind,
+            role,
+            router,
+            mtu,
+            anti_spoof,
+            table,
+            interface,
+            gateways,
+            loopback,
+            behind,
+        } = machine;
         let segment = self.topology.segments.get_mut(usize::from(router.0));
         let (Some(id), Some(segment)) = (self.ids.next().copied(), segment) else { return };
         let lab = &self.cluster.settings.lab.name;
@@ -277,7 +293,8 @@ impl<'c> Builder<'c> {
             self.topology.ports.resize(at + 1, None);
         }
         if let Some(place) = self.topology.ports.get_mut(at) {
-            *place = Some(Port { role, router, mac, router_mac, addresses, anti_spoof, mtu });
+            *place =
+                Some(Port { role, router, mac, router_mac, addresses, anti_spoof, mtu, table });
         }
         let gateways = gateways.into_iter().map(|ip| PlannedGateway::new(ip, &interface)).collect();
         self.plan.ports.push(PlannedPort {

@@ -23,7 +23,7 @@ pub struct Request<'r> {
     /// Its query, without the `?`.
     pub query: Option<&'r str>,
     /// The fields of its head.
-    pub headers: &'r dyn Headers,
+    pub headers: &'r (dyn Headers + Sync),
 }
 
 impl std::fmt::Debug for Request<'_> {

@@ -1,5 +1,7 @@
 //! Which columns a kind has, and what stands in them.
 
+mod balanced;
+
 use serde_json::Value;
 
 use crate::control::request::Kind;
@@ -76,6 +78,16 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
         Kind::DaemonSets => {
             vec![NAME, column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels"))]
         }
+        Kind::Ingresses
+        | Kind::GatewayClasses
+        | Kind::Gateways
+        | Kind::HttpRoutes
+        | Kind::GrpcRoutes
+        | Kind::TlsRoutes
+        | Kind::TcpRoutes
+        | Kind::UdpRoutes
+        | Kind::BackendServices
+        | Kind::ForwardingRules => balanced::columns(kind),
         Kind::Ports => vec![
             column("NAME", |port| member(port, "/name")),
             column("ROLE", |port| member(port, "/role")),
@@ -125,12 +137,7 @@ pub(super) fn wide(kind: Kind) -> Vec<Column> {
             column("INGRESS-RULES", |policy| count(policy, "/spec/ingress")),
             column("EGRESS-RULES", |policy| count(policy, "/spec/egress")),
         ]),
-        Kind::ClusterNetworkPolicies
-        | Kind::Deployments
-        | Kind::ReplicaSets
-        | Kind::StatefulSets
-        | Kind::DaemonSets => {}
-        Kind::Routes | Kind::Fdb => {}
+        _ => {}
     }
     columns
 }

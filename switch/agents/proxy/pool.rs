@@ -1,0 +1,234 @@
+//! Connections to backends, used again while both sides keep them open.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::combinators::BoxBody;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kswitch_config::routing::BackendProtocol;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::stream::CONNECT;
+use super::table::Table;
+use super::{Error, Shared, tls};
+
+/// A body on its way.
+pub type Body = BoxBody<Bytes, Error>;
+
+/// Connections to one place that are kept without being used.
+const IDLE_MAX: usize = 256;
+
+/// How long one is kept.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// Octets on their way in one request, and in all of a connection, under HTTP/2.
+const WINDOW: u32 = 1 << 20;
+
+/// From which address, to which place, and what is spoken.
+type Key = (IpAddr, SocketAddr, bool);
+
+/// A connection, and since when it has not been used.
+type Waiting = (http1::SendRequest<Body>, Instant);
+
+/// Connections to backends.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: Mutex<HashMap<Key, Vec<Waiting>>>,
+    shared: Mutex<HashMap<Key, http2::SendRequest<Body>>>,
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The place could not be connected to; the request is as it was.
+    Connect(Box<Request<Body>>, Error),
+    /// The place broke off.
+    Broken(Error),
+}
+
+impl Pool {
+    /// Forgets connections to places that no backend has any more.
+    pub(super) fn keep(&self, table: &Table) {
+        let backends = table.routing.backends.values();
+        let places: HashSet<SocketAddr> =
+            backends.flat_map(|backend| &backend.places).map(|place| place.address).collect();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|(_, place, _), _| places.contains(place));
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.retain(|(_, place, _), _| places.contains(place));
+    }
+
+    fn take(&self, key: Key) -> Option<http1::SendRequest<Body>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle.get_mut(&key)?;
+        while let Some((sender, since)) = waiting.pop() {
+            if since.elapsed() > IDLE {
+                // those below it have waited longer
+                waiting.clear();
+            } else if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    fn put(&self, key: Key, sender: http1::SendRequest<Body>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle.entry(key).or_default();
+        if waiting.len() < IDLE_MAX {
+            waiting.push((sender, Instant::now()));
+        }
+    }
+}
+
+/// Sends a request from the load balancer of an address to a place.
+///
+/// # Errors
+/// [`Failure`].
+pub async fn send(
+    shared: &Arc<Shared>,
+    from: IpAddr,
+    to: SocketAddr,
+    protocol: BackendProtocol,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failure> {
+    let is_secure = matches!(protocol, BackendProtocol::Https | BackendProtocol::Http2);
+    let key = (from, to, is_secure);
+    match protocol {
+        BackendProtocol::Http1 | BackendProtocol::Https => one(shared, key, request).await,
+        BackendProtocol::H2c | BackendProtocol::Http2 => two(shared, key, request).await,
+    }
+}
+
+async fn one(
+    shared: &Arc<Shared>,
+    key: Key,
+    mut request: Request<Body>,
+) -> Result<Response<Incoming>, Failure> {
+    while let Some(mut sender) = shared.pool.take(key) {
+        match sender.try_send_request(request).await {
+            Ok(response) => return Ok(kept(shared, key, sender, response)),
+            Err(mut error) => match error.take_message() {
+                // it was closed while it waited: nothing was sent
+                Some(unsent) => request = unsent,
+                None => return Err(Failure::Broken(error.into_error().into())),
+            },
+        }
+    }
+    let connected = timeout(CONNECT, connect_one(shared, key)).await;
+    let mut sender = match connected.unwrap_or_else(|_| Err(late())) {
+        Ok(sender) => sender,
+        Err(error) => return Err(Failure::Connect(Box::new(request), error)),
+    };
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(kept(shared, key, sender, response)),
+        Err(mut error) => Err(match error.take_message() {
+            Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
+            None => Failure::Broken(error.into_error().into()),
+        }),
+    }
+}
+
+/// Keeps a connection for the next request, once the answer of this one has been read.
+fn kept(
+    shared: &Arc<Shared>,
+    key: Key,
+    mut sender: http1::SendRequest<Body>,
+    response: Response<Incoming>,
+) -> Response<Incoming> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return response;
+    }
+    if sender.is_ready() {
+        shared.pool.put(key, sender);
+    } else {
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            if sender.ready().await.is_ok() {
+                shared.pool.put(key, sender);
+            }
+        });
+    }
+    response
+}
+
+async fn two(
+    shared: &Arc<Shared>,
+    key: Key,
+    request: Request<Body>,
+) -> Result<Response<Incoming>, Failure> {
+    let known = {
+        let senders = shared.pool.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.get(&key).filter(|sender| !sender.is_closed()).cloned()
+    };
+    let mut request = request;
+    if let Some(mut sender) = known {
+        match sender.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) => request = unsent,
+                None => return Err(Failure::Broken(error.into_error().into())),
+            },
+        }
+    }
+    let connected = timeout(CONNECT, connect_two(shared, key)).await;
+    let mut sender = match connected.unwrap_or_else(|_| Err(late())) {
+        Ok(sender) => sender,
+        Err(error) => return Err(Failure::Connect(Box::new(request), error)),
+    };
+    shared.pool.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender.clone());
+    sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
+        Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
+        None => Failure::Broken(error.into_error().into()),
+    })
+}
+
+fn late() -> Error {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}
+
+/// Anything that octets are sent over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn open(
+    shared: &Shared,
+    (from, to, is_secure): Key,
+    alpn: &[u8],
+) -> Result<Box<dyn Stream>, Error> {
+    let stream = shared.network.connect(from, to).await?;
+    if !is_secure {
+        return Ok(Box::new(stream));
+    }
+    let name = ServerName::IpAddress(to.ip().into());
+    Ok(Box::new(TlsConnector::from(tls::client(alpn)).connect(name, stream).await?))
+}
+
+async fn connect_one(shared: &Shared, key: Key) -> Result<http1::SendRequest<Body>, Error> {
+    let stream = open(shared, key, b"http/1.1").await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // ends when either side does
+    tokio::spawn(connection.with_upgrades());
+    Ok(sender)
+}
+
+async fn connect_two(shared: &Shared, key: Key) -> Result<http2::SendRequest<Body>, Error> {
+    let stream = open(shared, key, b"h2").await?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}

@@ -1,0 +1,144 @@
+//! TLS: which certificate a client is shown, and what it asks for before that.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+/// Octets of a client's first words at most.
+const HELLO: usize = 16 * 1_024;
+
+/// How long to wait for the rest of a client's first words before looking again.
+const HELLO_PAUSE: Duration = Duration::from_millis(2);
+
+/// Certificates of a listener.
+#[derive(Debug)]
+struct ByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name.to_owned()).ok());
+        let is_for = |certified: &&Arc<CertifiedKey>| {
+            let Some(name) = &name else { return false };
+            let Ok(first) = certified.end_entity_cert() else { return false };
+            let parsed = webpki::EndEntityCert::try_from(first);
+            parsed.is_ok_and(|parsed| parsed.verify_is_valid_for_subject_name(name).is_ok())
+        };
+        self.0.iter().find(is_for).or(self.0.first()).cloned()
+    }
+}
+
+/// How a listener with these certificates ends TLS.
+pub fn server(certificates: &[Arc<CertifiedKey>], is_http: bool) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    // the provider has both versions; were it otherwise, none would be spoken
+    let Ok(builder) = builder.with_safe_default_protocol_versions() else { unreachable!() };
+    let resolver = Arc::new(ByName(certificates.to_vec()));
+    let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+    if is_http {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    Arc::new(config)
+}
+
+/// The name that a client asks for, read without taking anything from the connection.
+///
+/// # Errors
+/// The client does not speak TLS, or went away.
+pub async fn server_name(stream: &TcpStream) -> io::Result<Option<String>> {
+    let mut buffer = vec![0; HELLO];
+    let mut before = 0;
+    loop {
+        let length = stream.peek(&mut buffer).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == before {
+            sleep(HELLO_PAUSE).await;
+            continue;
+        }
+        before = length;
+        let mut acceptor = Acceptor::default();
+        let mut octets = buffer.get(..length).unwrap_or_default();
+        while !octets.is_empty() {
+            acceptor.read_tls(&mut octets)?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                return Ok(accepted.client_hello().server_name().map(str::to_ascii_lowercase));
+            }
+            Ok(None) if length < HELLO => {}
+            Ok(None) => return Err(io::ErrorKind::InvalidData.into()),
+            Err((error, _)) => return Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// How backends are spoken to in TLS: whoever they say they are.
+///
+/// Source: GKE, "TLS between the load balancer and your application": certificates are not verified.
+pub fn client(alpn: &[u8]) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(anyone::Anyone(Arc::clone(&provider)));
+    let builder = ClientConfig::builder_with_provider(provider);
+    let Ok(builder) = builder.with_safe_default_protocol_versions() else { unreachable!() };
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+mod anyone {
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::CryptoProvider;
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    /// Takes any certificate.
+    #[derive(Debug)]
+    pub(super) struct Anyone(pub(super) Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Load balancers as clients see them: the objects with their status, and the chain of what was made
+//! of them.
+
+use kswitch_config::routing::{
+    Backend, HealthCheckSpec, Listener, Match, PathMatch, Rule, Serve, Socket, SocketKind,
+    TargetBackend,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::request::{Kind, Response, Selector};
+use super::running::Running;
+use super::views::objects;
+
+/// Answers `get` for a kind that load balancers are made of.
+pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response {
+    fn all<T: Serialize>(list: &[std::sync::Arc<T>], select: &Selector) -> Response {
+        objects(list.iter().map(|object| &**object), select)
+    }
+    let routing = running.balancers.routing();
+    match kind {
+        Kind::GatewayClasses => all(&routing.gateway_classes, select),
+        Kind::Gateways => all(&routing.gateways, select),
+        Kind::HttpRoutes => all(&routing.http_routes, select),
+        Kind::GrpcRoutes => all(&routing.grpc_routes, select),
+        Kind::TlsRoutes => all(&routing.tls_routes, select),
+        Kind::TcpRoutes => all(&routing.tcp_routes, select),
+        Kind::UdpRoutes => all(&routing.udp_routes, select),
+        Kind::BackendServices => {
+            let backends = routing.backends.values();
+            objects(backends.map(|backend| backend_service(running, backend)), select)
+        }
+        Kind::ForwardingRules => {
+            let sockets = routing.sockets.iter();
+            let rules = sockets.flat_map(|socket| {
+                socket.listeners.iter().map(|listener| forwarding_rule(socket, listener))
+            });
+            objects(rules, select)
+        }
+        _ => all(&routing.ingresses, select),
+    }
+}
+
+fn backend_service(running: &Running, backend: &Backend) -> Value {
+    let place = |place: &kswitch_config::routing::Place| {
+        let health = match running.balancers.is_healthy(&backend.key, place.address) {
+            Some(true) => "HEALTHY",
+            Some(false) => "UNHEALTHY",
+            None => "UNKNOWN",
+        };
+        json!({
+            "address": place.address.to_string(),
+            "pod": place.pod,
+            "node": place.node,
+            "health": health,
+        })
+    };
+    let HealthCheckSpec { is_http, path, port, interval, timeout, healthy, unhealthy, .. } =
+        &backend.health_check;
+    json!({
+        "metadata": {
+            "namespace": backend.key.namespace,
+            "name": format!("{}-{}", backend.key.service, backend.key.port),
+        },
+        "service": backend.key.service,
+        "port": backend.key.port,
+        "protocol": format!("{:?}", backend.protocol).to_ascii_uppercase(),
+        "group": if backend.is_neg { "NEG" } else { "INSTANCE_GROUP" },
+        "timeoutSeconds": backend.timeout.as_secs(),
+        "healthCheck": {
+            "type": if *is_http { "HTTP" } else { "TCP" },
+            "path": path,
+            "port": port,
+            "intervalSeconds": interval.as_secs(),
+            "timeoutSeconds": timeout.as_secs(),
+            "healthyThreshold": healthy,
+            "unhealthyThreshold": unhealthy,
+        },
+        "backends": backend.places.iter().map(place).collect::<Vec<_>>(),
+    })
+}
+
+fn forwarding_rule(socket: &Socket, listener: &Listener) -> Value {
+    let (kind, namespace, name) = &listener.owner;
+    let proxy = match (socket.kind, &listener.serve) {
+        (SocketKind::Http, _) => "TargetHttpProxy",
+        (SocketKind::Tls, Serve::Http(_)) => "TargetHttpsProxy",
+        (SocketKind::Tls, _) => "TargetTlsProxy",
+        (SocketKind::Tcp, _) => "TargetTcpProxy",
+        (SocketKind::Udp, _) => "TargetUdpProxy",
+    };
+    let map: Vec<Value> = match &listener.serve {
+        Serve::Http(table) => {
+            let rules = table.rules().map(|(host, matching, rule)| url(&host, matching, rule));
+            let fallback = table.fallback().map(|rule| entry("*", "(default)", rule));
+            rules.chain(fallback).collect()
+        }
+        Serve::Stream(rules) | Serve::Passthrough(rules) => {
+            rules.iter().map(|(host, rule)| entry(&host.to_string(), "", rule)).collect()
+        }
+    };
+    json!({
+        "metadata": { "namespace": namespace, "name": name },
+        "kind": kind,
+        "listener": listener.name,
+        "address": socket.address.to_string(),
+        "port": socket.port,
+        "hosts": listener.hostname.to_string(),
+        "target": proxy,
+        "certificates": listener.certificates.len(),
+        "urlMap": map,
+    })
+}
+
+fn url(host: &str, matching: &Match, rule: &Rule) -> Value {
+    let path = match &matching.path {
+        PathMatch::Exact(path) => format!("= {path}"),
+        PathMatch::Prefix(path) if path == "/" => "/*".to_owned(),
+        PathMatch::Prefix(path) => format!("{path}, {path}/*"),
+        PathMatch::Begins(path) => format!("{path}*"),
+        PathMatch::Expression(expression) => format!("~ {}", expression.as_str()),
+    };
+    let mut text = path;
+    if let Some(method) = &matching.method {
+        text = format!("{method} {text}");
+    }
+    for (name, _) in &matching.headers {
+        text.push_str(&format!(", header {name}"));
+    }
+    for (name, _) in &matching.query {
+        text.push_str(&format!(", query {name}"));
+    }
+    entry(host, &text, rule)
+}
+
+fn entry(host: &str, path: &str, rule: &Rule) -> Value {
+    let target = |target: &kswitch_config::routing::Target| {
+        let (backend, problem) = match &target.backend {
+            TargetBackend::Service(backend) => {
+                let key = &backend.key;
+                let name = format!("{}/{}-{}", key.namespace, key.service, key.port);
+                (Some(name), None)
+            }
+            TargetBackend::Unusable(why) => (None, Some(why)),
+        };
+        json!({ "backendService": backend, "weight": target.weight, "problem": problem })
+    };
+    let redirect = rule.filters.redirect.as_ref().map(|redirect| redirect.status);
+    json!({
+        "host": host,
+        "path": path,
+        "rule": rule.name,
+        "redirect": redirect,
+        "targets": rule.targets.iter().map(target).collect::<Vec<_>>(),
+    })
+}
