@@ -11,6 +11,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod balancers;
 mod cases;
 mod churn;
 mod lab;
@@ -39,6 +40,7 @@ fn main() {
     let tests = [
         traffic::TESTS,
         cases::TESTS,
+        balancers::TESTS,
         nodes::TESTS,
         names::TESTS,
         ports::TESTS,
