@@ -27,7 +27,7 @@ use random::Random;
 
 const CLUSTERS: u64 = 2_000;
 /// Of each cluster: before it changes, and after.
-const PROBES: usize = 100;
+const PROBES: usize = 200;
 
 /// What has to be read both as true and as false.
 const BOTH: [&str; 35] = [

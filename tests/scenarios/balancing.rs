@@ -144,3 +144,24 @@ fn the_endpoint_with_the_fewest_flows_is_chosen() {
     let third = shares(&spread(&mut world, 30_000..30_100));
     assert_eq!(third.values().copied().collect::<Vec<_>>(), [25; 4]);
 }
+
+#[test]
+fn an_established_flow_does_not_notice_that_others_come_and_go() {
+    let mut cluster = cluster(3, "random", None);
+    let mut world = world_of(&cluster);
+    let client = pod("client");
+    let chosen = spread(&mut world, 10_000..10_200);
+    for replicas in [4, 7, 3, 5] {
+        cluster = self::cluster(replicas, "random", Some(&cluster));
+        world.change(Arc::clone(&cluster));
+        for (port, at_first) in &chosen {
+            let packet = Craft::udp(v4(&world, &client, *port), at("10.8.1.1", 53), b"?");
+            let counted = moved(&mut world, &client, &packet);
+            assert!(!counted.contains_key("admitted") && counted.len() <= 1, "{counted:?}");
+            let machines: Vec<PortKind> = world.machines().cloned().collect();
+            let got: Vec<_> = machines.iter().flat_map(|machine| world.packets(machine)).collect();
+            let [got] = &got[..] else { panic!("{port}: {got:?}, drops {:?}", world.drops()) };
+            assert_eq!(got.packet.flow.target.address, *at_first, "{port}");
+        }
+    }
+}
