@@ -50,10 +50,7 @@ pub fn judge(
 ) -> Result<(), Broken> {
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            lab.change(&step.changes)?;
-            server.change(lab)?;
-        }
+        lab.step(&step.changes, |lab| server.change(lab))?;
         for query in &step.queries {
             for transport in &query.transports {
                 judge_query(query, *transport, server, findings)?;

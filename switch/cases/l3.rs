@@ -46,10 +46,7 @@ pub fn judge(
 ) -> Result<(), Broken> {
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            lab.change(&step.changes)?;
-            wire.change(lab)?;
-        }
+        lab.step(&step.changes, |lab| wire.change(lab))?;
         for probe in &step.probes {
             findings.item(&probe.name);
             judge_one(probe, lab, wire, findings)?;

@@ -51,10 +51,7 @@ pub fn judge(
 ) -> Result<(), Broken> {
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            lab.change(&step.changes)?;
-            edge.change(lab)?;
-        }
+        lab.step(&step.changes, |lab| edge.change(lab))?;
         let mut judge = Judge { lab, edge, findings };
         for exchange in &step.requests {
             judge.exchange(exchange)?;

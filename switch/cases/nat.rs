@@ -74,10 +74,7 @@ pub fn judge(
         Judge { lab, wire, saved: Saved::default(), heard: BTreeMap::new(), opening: None };
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            judge.lab.change(&step.changes)?;
-            judge.wire.change(judge.lab)?;
-        }
+        judge.lab.step(&step.changes, |lab| judge.wire.change(lab))?;
         for (at, event) in step.events.iter().enumerate() {
             findings.item(format!("event {}: {}", at + 1, words(event)));
             judge.event(event, findings)?;

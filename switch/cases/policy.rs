@@ -39,10 +39,7 @@ pub fn judge(
     judge_loads(&case.loads, lab, findings);
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            lab.change(&step.changes)?;
-            stage.change(lab)?;
-        }
+        lab.step(&step.changes, |lab| stage.change(lab))?;
         Judge { lab, stage, findings }.step(step)?;
     }
     Ok(())

@@ -45,10 +45,7 @@ pub fn judge(
 ) -> Result<(), Broken> {
     for step in &case.steps {
         findings.step(&step.name);
-        if !step.changes.is_empty() {
-            lab.change(&step.changes)?;
-            stage.change(lab)?;
-        }
+        lab.step(&step.changes, |lab| stage.change(lab))?;
         let mut judge = Judge { lab, stage, findings };
         for flow in &step.flows {
             judge.flow(flow)?;

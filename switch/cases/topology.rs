@@ -139,6 +139,23 @@ impl Lab {
         &self.draft
     }
 
+    /// Begins a step: makes its changes, if there are any, and has `follow` make what the case is
+    /// tried on the same.
+    ///
+    /// # Errors
+    /// As [`Lab::change`], and those of `follow`.
+    pub fn step(
+        &mut self,
+        changes: &[Change],
+        follow: impl FnOnce(&Self) -> Result<(), Broken>,
+    ) -> Result<(), Broken> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.change(changes)?;
+        follow(self)
+    }
+
     /// Makes changes, in order, and validates the whole after them.
     ///
     /// # Errors

@@ -9,15 +9,16 @@ mod flow;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use kswitch_config::Names;
 use kswitch_tables::{Conntrack, PortId};
 use serde::{Deserialize, Serialize};
 
+use super::onlookers;
 use super::request::{Record, Response};
 use crate::dataplane::capture::{Capture, Copied};
 use crate::dataplane::{Shared, Verdict};
@@ -34,9 +35,6 @@ const QUEUE: usize = 4096;
 
 /// Frames in one response.
 const FRAMES_PER_RESPONSE: usize = 64;
-
-/// How long to wait before a client that has nothing to read is looked after.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A frame as it came in or went out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,13 +314,7 @@ impl Iterator for Stream {
     /// Waits for frames; an empty response where there were none for a while, so that a client
     /// that has gone is noticed.
     fn next(&mut self) -> Option<Response> {
-        let first = match self.frames.recv_timeout(HEARTBEAT) {
-            Ok(frame) => Some(frame),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return None,
-        };
-        let more = self.frames.try_iter().take(FRAMES_PER_RESPONSE);
-        let mut frames: Vec<_> = first.into_iter().chain(more).collect();
+        let mut frames = onlookers::batch(&self.frames, FRAMES_PER_RESPONSE)?;
         let by_workers = self.captures.lost_by_workers();
         let lost = self.lost.load(Ordering::Relaxed) + by_workers - self.lost_before;
         if let Some(frame) = frames.first_mut().filter(|_| lost > 0) {

@@ -10,7 +10,7 @@ mod record;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +24,7 @@ use serde::Serialize;
 pub use filter::Filter;
 pub use record::EventRecord;
 
+use super::onlookers;
 use super::request::Response;
 use crate::dataplane::watch::{Event, Watch, What};
 
@@ -32,9 +33,6 @@ const QUEUE: usize = 8192;
 
 /// Events in one response.
 const EVENTS_PER_RESPONSE: usize = 256;
-
-/// How long to wait before a client that has nothing to read is looked after.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// Generations whose names are kept: workers may lag behind by one.
 const GENERATIONS: usize = 2;
@@ -278,14 +276,8 @@ impl Iterator for Stream {
     /// Waits for events; an empty response where there were none for a while, so that a client
     /// that has gone is noticed.
     fn next(&mut self) -> Option<Response> {
-        let first = match self.events.recv_timeout(HEARTBEAT) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return None,
-        };
-        let more = self.events.try_iter().take(EVENTS_PER_RESPONSE);
-        let events = first.into_iter().chain(more).map(|event| (*event).clone());
-        let mut events: Vec<_> = events.collect();
+        let batch = onlookers::batch(&self.events, EVENTS_PER_RESPONSE)?;
+        let mut events: Vec<_> = batch.into_iter().map(|event| (*event).clone()).collect();
         let by_workers = self.monitor.lost();
         let lost = self.lost.swap(0, Ordering::Relaxed) + by_workers - self.lost_before;
         self.lost_before = by_workers;

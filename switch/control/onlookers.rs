@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +17,21 @@ const WATCHED: Duration = Duration::from_millis(20);
 
 /// While frames are captured: rings are full after a few milliseconds.
 const CAPTURING: Duration = Duration::from_millis(2);
+
+/// How long a stream waits before it says that there was nothing: by that a client that has gone is
+/// noticed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What has come to a stream: nothing after a while of silence, else one and at most `more`; `None`
+/// once nothing will come any more.
+pub(super) fn batch<T>(queue: &Receiver<T>, more: usize) -> Option<Vec<T>> {
+    let first = match queue.recv_timeout(HEARTBEAT) {
+        Ok(first) => Some(first),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => return None,
+    };
+    Some(first.into_iter().chain(queue.try_iter().take(more)).collect())
+}
 
 /// The thread; dropping it ends it.
 #[derive(Debug)]

@@ -65,15 +65,16 @@ impl Pipeline {
         let verdict = match frame.parse() {
             Ok(Parsed::Ip(whole)) => {
                 let hash = self.shared.conntrack.hash(&whole.flow);
-                self.unicast(at, &mut frame, &whole, hash, out)
+                let verdict = self.unicast(at, &mut frame, &whole, hash, out);
+                if let Err(refusal) = verdict {
+                    // of the packet, not of its last piece
+                    self.speak(at, &frame, &whole, refusal, out);
+                }
+                verdict
             }
             Ok(_) => Err(DropReason::Fragmented.into()),
             Err(reason) => Err(reason.into()),
         };
-        if let (Err(refusal), Ok(Parsed::Ip(whole))) = (verdict, frame.parse()) {
-            // of the packet, not of its last piece
-            self.speak(at, &frame, &whole, refusal, out);
-        }
         self.fragments.take_back(buffer);
         verdict
     }

@@ -2,20 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 
 use super::Test;
-use super::lab::{Lab, fetch, fresh_name};
+use super::lab::{Lab, fetch, fresh_name, until};
 
 pub(crate) const TESTS: &[Test] = &[
     ("churn: a rollout under requests loses none", &[], rollout),
     ("churn: pods end in peace, others come for them", &[], endings),
 ];
-
-/// How long anything may take to come about.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Pause between requests of one client: four of them make about two hundred a second.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -65,17 +62,6 @@ fn pods(lab: &Lab) -> Result<(BTreeSet<String>, BTreeSet<String>), Failed> {
         }
     }
     Ok((stay, end))
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> Result<bool, Failed>) -> Result<(), Failed> {
-    let end = Instant::now() + PATIENCE;
-    while !is_so()? {
-        if Instant::now() > end {
-            return Err(format!("never: {what}").into());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }
 
 fn rollout() -> Result<(), Failed> {

@@ -15,11 +15,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// How long a lab may take to come up or go down before the test fails.
+/// How long anything may take to come about before the test fails.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long one exchange may take.
 pub(crate) const EXCHANGE: Duration = Duration::from_secs(3);
+
+/// Waits until something is so.
+pub(crate) fn until(
+    what: &str,
+    mut is_so: impl FnMut() -> Result<bool, Failed>,
+) -> Result<(), Failed> {
+    let end = Instant::now() + PATIENCE;
+    while !is_so()? {
+        if Instant::now() > end {
+            return Err(format!("never: {what}").into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
 
 /// Whether a program is there to be run.
 pub(crate) fn has_program(name: &str) -> bool {

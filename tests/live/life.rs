@@ -1,7 +1,5 @@
 //! Pods that live: their programs, what these say, how they are asked and what comes of it.
 
-use std::time::{Duration, Instant};
-
 use kswitch::lab::process;
 use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
@@ -9,28 +7,13 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::Test;
-use super::lab::{Lab, fresh_name};
+use super::lab::{Lab, fresh_name, until};
 
 pub(crate) const TESTS: &[Test] = &[
     ("life: containers run one after another and side by side", &[], containers),
     ("life: a pod serves once it is ready, and while it is", &[], readiness),
     ("life: what fails is started again, and left alone for a while", &[], restarts),
 ];
-
-/// How long anything may take to come about.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> Result<bool, Failed>) -> Result<(), Failed> {
-    let end = Instant::now() + PATIENCE;
-    while !is_so()? {
-        if Instant::now() > end {
-            return Err(format!("never: {what}").into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
 
 fn lab(pods: &str) -> Result<Lab, Failed> {
     let name = fresh_name();
