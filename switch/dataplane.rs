@@ -33,6 +33,7 @@ pub mod readmit;
 pub mod reject;
 pub mod rewrite;
 pub mod segment;
+pub mod stages;
 pub mod translate;
 pub mod vnet;
 pub mod walk;

@@ -6,6 +6,7 @@ use crossbeam::utils::CachePadded;
 use kswitch_tables::PortId;
 
 use super::DropReason;
+use super::stages::Stages;
 
 /// A number that one thread increases and any thread reads.
 #[derive(Debug, Default)]
@@ -65,6 +66,8 @@ pub struct Counters {
     pub idle_turns: Counter,
     /// Times the worker slept until something was ready.
     pub sleeps: Counter,
+    /// What the stages of a frame's way cost, from a sample.
+    pub stages: Stages,
 }
 
 impl Counters {
@@ -82,6 +85,7 @@ impl Counters {
             busy_turns: Counter::default(),
             idle_turns: Counter::default(),
             sleeps: Counter::default(),
+            stages: Stages::default(),
         }
     }
 

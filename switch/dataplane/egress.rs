@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kswitch_tables::PortId;
 
@@ -10,6 +11,7 @@ use super::capture::{Capture, Copied};
 use super::mailbox::View;
 use super::pipeline::{Output, Verdict};
 use super::segment::Segmenter;
+use super::stages::nanos;
 use super::{Counters, DropReason};
 use crate::port::batch::Batch;
 use crate::port::{Sender, Sent, VNET_HEADER, is_unfinished};
@@ -36,6 +38,17 @@ pub(super) struct Outbox {
     capture: Option<Arc<Capture>>,
     /// When the burst is carried, nanoseconds; `None` while nobody wants copies.
     copied_at: Option<u64>,
+    /// What sending took in the burst that is being carried; `None` unless it is timed.
+    sending: Option<Sending>,
+}
+
+/// What sending took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sending {
+    /// How many frames were sent.
+    pub(super) frames: u64,
+    /// Nanoseconds that took.
+    pub(super) nanos: u64,
 }
 
 impl Outbox {
@@ -43,7 +56,15 @@ impl Outbox {
     pub(super) fn new(worker: usize) -> Self {
         let waiting = Vec::with_capacity(WAITING_MAX);
         let segmenter = Segmenter::default();
-        Self { waiting, segmenter, batch: None, worker, capture: None, copied_at: None }
+        Self {
+            waiting,
+            segmenter,
+            batch: None,
+            worker,
+            capture: None,
+            copied_at: None,
+            sending: None,
+        }
     }
 
     /// Which worker this is.
@@ -75,6 +96,27 @@ impl Outbox {
     /// Whether frames may wait for each other.
     pub(super) const fn has_batch(&self) -> bool {
         self.batch.is_some()
+    }
+
+    /// How many frames wait to be sent.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Times what is sent at once from here on, or no more; answers what that took so far.
+    pub(super) fn time(&mut self, is_wanted: bool) -> Sending {
+        let wanted = is_wanted.then(Sending::default);
+        std::mem::replace(&mut self.sending, wanted).unwrap_or_default()
+    }
+
+    /// Sends a frame at once.
+    fn send_now(&mut self, sender: &Sender, buffer: &[u8]) -> Sent {
+        let Some(sending) = &mut self.sending else { return sender.send_by(self.worker, buffer) };
+        let start = Instant::now();
+        let sent = sender.send_by(self.worker, buffer);
+        sending.frames += 1;
+        sending.nanos += nanos(start.elapsed());
+        sent
     }
 
     /// Sends what waits, all of it frames of `burst`.
@@ -240,7 +282,7 @@ impl Output for Egress<'_> {
         let sent = if is_unfinished(buffer) && !sender.takes_offloads() {
             Sent::Unfinished
         } else {
-            sender.send_by(self.outbox.worker, buffer)
+            self.outbox.send_now(sender, buffer)
         };
         self.outbox.settle(sender, self.counters, port, buffer, sent);
     }

@@ -18,6 +18,7 @@ use super::capture::Capture;
 use super::egress::{Egress, Outbox};
 use super::mailbox::{Command, Mailbox, View};
 use super::pipeline::Pipeline;
+use super::stages::Stopwatch;
 use super::watch::Watch;
 use crate::port::Queue;
 use crate::port::batch::{Batch, Io};
@@ -67,6 +68,7 @@ pub struct Worker {
     /// The burst before, of which frames may wait to be sent.
     before: Burst,
     outbox: Outbox,
+    stopwatch: Stopwatch,
     counters: Arc<Counters>,
     /// When the clock of ticks started.
     start: Instant,
@@ -92,6 +94,7 @@ impl Worker {
             burst: Burst::default(),
             before: Burst::default(),
             outbox: Outbox::new(0),
+            stopwatch: Stopwatch::default(),
             start: Instant::now(),
         }
     }
@@ -229,6 +232,15 @@ impl Worker {
         };
         std::mem::swap(&mut self.burst, &mut self.before);
         self.burst.clear();
+        let stages = &self.counters.stages;
+        if self.stopwatch.begin() {
+            let sent = self.outbox.waiting() as u64;
+            self.outbox.flush(&self.view, &self.counters, &self.before);
+            if sent > 0 {
+                stages.sent_frames.add(sent);
+                stages.send_nanos.add(self.stopwatch.lap());
+            }
+        }
         let descriptor = receiver.queue.batched().filter(|_| self.outbox.has_batch());
         let emptied = if let Some(descriptor) = descriptor {
             let asked = receiver.appetite;
@@ -253,6 +265,13 @@ impl Worker {
             });
             emptied
         };
+        if self.burst.is_empty() {
+            self.stopwatch.end(false);
+        } else if self.stopwatch.is_running() {
+            stages.bursts.add(1);
+            stages.frames.add(self.burst.len() as u64);
+            stages.receive_nanos.add(self.stopwatch.lap());
+        }
         let octets = self.burst.prepare(&self.pipeline.shared.conntrack);
         if let Some(counters) = self.counters.port(receiver.port) {
             counters.received_frames.add(self.burst.len() as u64);
@@ -266,10 +285,22 @@ impl Worker {
         let Some(Some(receiver)) = self.receivers.get(at) else { return };
         let port = receiver.port;
         let start = self.start;
+        let stages = &self.counters.stages;
+        if self.stopwatch.is_running() {
+            stages.parse_nanos.add(self.stopwatch.lap());
+            self.outbox.time(true);
+        }
         self.outbox.look(|| nanos_since(start));
         let mut egress = Egress::new(&self.view, &self.counters, &mut self.outbox, port);
         let snapshot = &self.view.snapshot;
         self.burst.carry(&mut self.pipeline, snapshot, now, port, &mut egress);
+        if self.stopwatch.is_running() {
+            let sent = self.outbox.time(false);
+            stages.judge_nanos.add(self.stopwatch.lap().saturating_sub(sent.nanos));
+            stages.sent_frames.add(sent.frames);
+            stages.send_nanos.add(sent.nanos);
+            self.stopwatch.end(true);
+        }
     }
 
     /// Takes views and commands from the mailbox.
