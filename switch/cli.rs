@@ -19,6 +19,7 @@ mod log;
 mod logs;
 mod manifest;
 mod monitor;
+mod node;
 mod output;
 mod reload;
 mod restart;
@@ -84,6 +85,7 @@ enum Command {
     Cordon(cordon::Arguments),
     Uncordon(cordon::Arguments),
     Drain(drain::Arguments),
+    Node(node::Arguments),
     Reload(reload::Arguments),
     Test(test::Arguments),
     Trace(trace::Arguments),
@@ -149,6 +151,7 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Cordon(arguments) => cordon::run(&lab()?, &arguments, true),
         Command::Uncordon(arguments) => cordon::run(&lab()?, &arguments, false),
         Command::Drain(arguments) => drain::run(&lab()?, &arguments),
+        Command::Node(arguments) => node::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Trace(arguments) => trace::run(lab, &arguments),

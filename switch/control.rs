@@ -20,6 +20,7 @@ mod loopbacks;
 pub mod metrics;
 pub mod monitor;
 mod name_servers;
+mod nodes;
 mod onlookers;
 pub(crate) mod pods;
 pub mod request;

@@ -151,7 +151,8 @@ impl Compiler {
         let parts = Arc::clone(self.services.parts());
         let entries = fabric::entries(&parts, cluster, observed, &layout);
         let before = previous.map(|(cluster, _)| cluster);
-        let fabric = self.fabrics.update(cluster, before, &layout, entries, self.seed);
+        let down = &observed.nodes_down;
+        let fabric = self.fabrics.update(cluster, before, &layout, entries, down, self.seed);
 
         let records = parts.iter().map(|part| Arc::clone(&part.records));
         let zones = self.zones.make(cluster, records, generation);

@@ -5,7 +5,7 @@ mod files;
 mod lifecycle;
 mod place;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -46,6 +46,8 @@ pub struct Draft {
     pub(crate) findings: Findings,
     /// Pods that are made no more.
     pub(crate) replaced: Arc<Replaced>,
+    /// Nodes that have been silent for too long.
+    pub(crate) lost: Arc<BTreeSet<String>>,
     /// Kinds that are not carried, and how many objects of each there were.
     pub(crate) not_carried: BTreeMap<String, usize>,
     /// Whether something could not be read at all, so that what is missing may have been in it.
@@ -117,6 +119,7 @@ impl Draft {
             hosts: Vec::new(),
             findings: Findings::default(),
             replaced: Arc::default(),
+            lost: Arc::default(),
             not_carried: BTreeMap::new(),
             is_broken: false,
         }

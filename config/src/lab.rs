@@ -38,7 +38,7 @@ pub(crate) struct Lab {
 const SETTINGS: [&str; 6] = ["lab", "cluster", "switch", "policy", "dns", "load-balancers"];
 const EXTERNAL: &str = "external";
 /// Keys of `[cluster]` that no address depends on.
-const HARMLESS: [&str; 8] = [
+const HARMLESS: [&str; 10] = [
     "mode",
     "pod-link",
     "domain",
@@ -47,6 +47,8 @@ const HARMLESS: [&str; 8] = [
     "masquerade-all",
     "localhost-node-ports",
     "routes",
+    "node-monitor-grace-period",
+    "default-unreachable-toleration",
 ];
 
 /// Reads a lab file that is in `directory`.

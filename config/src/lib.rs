@@ -26,6 +26,7 @@ mod kind;
 mod lab;
 mod labels;
 mod manifest;
+mod node_controller;
 mod object;
 mod observed;
 mod path;
@@ -55,12 +56,13 @@ pub use gateway_settings::GatewaySettings;
 pub use interface::{Interface, InterfaceKind};
 pub use kind::Kind;
 pub use labels::matches;
+pub use node_controller::NodeController;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;
 pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
 pub use settings::{
     Addressing, ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink,
-    RangeSizes, Settings, StaticRoute, SwitchSettings, Timeouts,
+    RangeSizes, Settings, Silence, StaticRoute, SwitchSettings, Timeouts,
 };
 pub use source::{Source, Span};
 pub use truth_table::{Cell, Difference, ExpectedTable, TruthTable};

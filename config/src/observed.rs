@@ -1,6 +1,6 @@
 //! What is seen at run time, beside what is written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -14,6 +14,9 @@ pub struct Observed {
     pub ready_pods: BTreeMap<(String, String), bool>,
     /// Readiness of nodes, by name, where it was seen; else the Node's own condition holds.
     pub ready_nodes: BTreeMap<String, bool>,
+    /// Nodes that are switched off, by name: nothing comes from them and nothing gets to them. They
+    /// are ready until that is noticed.
+    pub nodes_down: BTreeSet<String>,
     /// Where packets from outside enter.
     pub entry: EntryPolicy,
 }

@@ -117,6 +117,27 @@ pub struct ClusterSettings {
     pub node_ports: NodePorts,
     /// Static routes of [`Mode::RoutesBased`]; `None`: one for every pod range of every node.
     pub routes: Option<Vec<StaticRoute>>,
+    /// What becomes of nodes that fall silent, and of their pods.
+    pub silence: Silence,
+}
+
+/// How long a node may be silent, and how long its pods are kept after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// Until it counts as not ready.
+    ///
+    /// Source: kube-controller-manager `--node-monitor-grace-period`.
+    pub grace: Duration,
+    /// From then until pods end that say nothing else.
+    ///
+    /// Source: kube-apiserver `--default-unreachable-toleration-seconds`.
+    pub toleration: Duration,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(50), toleration: Duration::from_mins(5) }
+    }
 }
 
 const fn v4(a: u8, b: u8, length: u8) -> IpNet {
@@ -147,6 +168,7 @@ impl Default for ClusterSettings {
             load_balancer_pools: Vec::new(),
             node_ports: NodePorts::default(),
             routes: None,
+            silence: Silence::default(),
         }
     }
 }

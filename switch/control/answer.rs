@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use kswitch_config::{Change, Draft, ObjectName, Outcome, PortKind};
+use kswitch_config::{Change, Draft, NodeController, ObjectName, Outcome, PortKind};
 use serde_json::{Value, json};
 
 use super::capture;
@@ -12,7 +12,7 @@ use super::describe;
 use super::flows::Meant;
 use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
 use super::request::{
-    ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector,
+    ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector, Verb,
 };
 use super::running::{self, Running};
 use super::socket::{Answer, Control};
@@ -43,11 +43,14 @@ pub(super) struct Desk {
     pub(super) running: Option<Running>,
     /// Pods that are about to end, by namespace and name, and until when they may.
     pub(super) ending: Vec<(String, String, Instant)>,
+    /// Nodes that are switched off.
+    pub(super) nodes: NodeController,
 }
 
 impl Office {
     pub(super) fn new(path: &Path, draft: Draft, running: Running) -> Self {
-        let desk = Desk { draft, running: Some(running), ending: Vec::new() };
+        let nodes = NodeController::default();
+        let desk = Desk { draft, running: Some(running), ending: Vec::new(), nodes };
         Self { path: path.to_owned(), desk: Mutex::new(desk), turn: Mutex::new(()) }
     }
 
@@ -190,6 +193,9 @@ impl Control for Office {
     fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Reload => return self.reload().into(),
+            Request::Live { verb: Verb::Node { node, power } } => {
+                return self.power(&node, &power).into();
+            }
             Request::Live { verb } => return self.live(&verb).into(),
             Request::Apply { manifests } => return self.apply(&manifests, Direction::Apply).into(),
             Request::Delete { manifests } => {

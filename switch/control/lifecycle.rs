@@ -13,7 +13,7 @@ impl Office {
     /// Does what a client wants of the lab's life. What is to end does so in the background.
     pub(super) fn live(&self, verb: &Verb) -> Response {
         let _turn = self.turn();
-        let now = rfc3339(SystemTime::now());
+        let now = now();
         let (mut draft, before) = {
             let desk = self.desk();
             let Some(running) = &desk.running else { return super::answer::closing() };
@@ -79,6 +79,8 @@ impl Office {
                 }
                 format!("node/{node} drained")
             }
+            // has its own way, as it changes what is seen, too
+            Verb::Node { .. } => return super::answer::closing(),
         };
         // what a workload has no use for any more ends too
         match draft.validate(Some(&before)) {
@@ -97,10 +99,14 @@ impl Office {
     }
 
     /// Has the sweeper of pods take these away when their time is over.
-    fn end_later(&self, ending: Vec<Ending>) {
+    pub(super) fn end_later(&self, ending: Vec<Ending>) {
         let now = Instant::now();
         let mut desk = self.desk();
         for pod in ending {
+            if pod.grace_seconds > 0 && desk.is_out_of_reach(&pod.namespace, &pod.name) {
+                // nobody there can say that it has ended, until the node is back
+                continue;
+            }
             let deadline = now + Duration::from_secs(pod.grace_seconds);
             desk.ending.push((pod.namespace, pod.name, deadline));
         }
@@ -141,6 +147,11 @@ impl Office {
     }
 }
 
+/// The time, as Kubernetes writes it.
+pub(super) fn now() -> String {
+    rfc3339(SystemTime::now())
+}
+
 /// A time as Kubernetes writes it.
 ///
 /// Source: RFC 3339 §5.6; the days of a date by Howard Hinnant, "chrono-Compatible Low-Level Date
@@ -167,6 +178,7 @@ pub(super) fn take_away(office: &Arc<Office>) {
     let spawned = thread::Builder::new().name("endings".into()).spawn(move || {
         loop {
             let Some(office) = watched.upgrade() else { return };
+            office.look_after_nodes();
             let next = office.take_ended_away();
             drop(office);
             let pause = next.map_or(IDLE, |next| next.saturating_duration_since(Instant::now()));

@@ -14,7 +14,7 @@ pub use record::{ConntrackStats, FdbRecord, FlowRecord, PortRecord, RouteRecord,
 
 use super::flows::FlowFilter;
 use super::monitor;
-pub use verb::{Verb, WorkloadName};
+pub use verb::{Power, Verb, WorkloadName};
 
 use crate::trace::Query;
 

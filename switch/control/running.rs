@@ -21,6 +21,7 @@ use super::hosts::{Files, changed_files, echo_specs, host_spec};
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
 use super::name_servers::NameServers;
+use super::nodes;
 use super::pods::Pods;
 use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
@@ -171,7 +172,7 @@ impl Running {
     /// If new machines cannot be made: the old cluster goes on then, unchanged.
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
-        self.observed.ready_pods = self.pods.readiness(&cluster);
+        self.observed.ready_pods = self.ready_pods(&cluster);
         let compiled = self.compiler.compile(&cluster, &self.observed, generation);
         let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
         let (going, coming) = self.difference(&plan);
@@ -185,7 +186,7 @@ impl Running {
             return Err(error);
         }
         // who comes answers before anybody is sent there
-        self.echoes.add(echo_specs(&self.cluster));
+        self.echoes.add(echo_specs(&nodes::awake(&self.cluster, &self.observed)));
         self.generation = generation;
         self.names = Arc::new(names);
         self.publish(snapshot)?;
@@ -222,10 +223,17 @@ impl Running {
     /// # Errors
     /// As [`Running::change`].
     pub fn observe_pods(&mut self) -> Result<(), Error> {
-        if self.pods.readiness(&self.cluster) == self.observed.ready_pods {
+        if self.ready_pods(&self.cluster) == self.observed.ready_pods {
             return Ok(());
         }
         self.change(Arc::clone(&self.cluster))
+    }
+
+    /// Which pods are ready, as far as that is seen.
+    fn ready_pods(&self, cluster: &Cluster) -> BTreeMap<(String, String), bool> {
+        let mut ready = self.pods.readiness(cluster);
+        nodes::overrule(&mut ready, cluster, &self.observed);
+        ready
     }
 
     /// What hears of each change in how pods are, for whoever asks first.
@@ -327,12 +335,13 @@ impl Running {
     }
 
     fn listen(&mut self, health_checks: &[HealthCheck]) {
+        let awake = nodes::awake(&self.cluster, &self.observed);
         self.diversions.keep(diversions::of_nodes(&self.cluster, self.attached.values()));
         self.health_checks.keep(&self.cluster, health_checks);
         self.loopbacks.keep(&self.cluster);
-        self.name_servers.keep(&self.cluster);
-        self.pods.keep(&self.cluster);
-        self.echoes.keep(echo_specs(&self.cluster));
+        self.name_servers.keep(&awake);
+        self.pods.keep(&awake);
+        self.echoes.keep(echo_specs(&awake));
         self.balancers.keep(&self.cluster, &self.observed);
     }
 }

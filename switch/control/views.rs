@@ -50,9 +50,19 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
 
 /// A pod as it is seen.
 fn seen<'r>(running: &Running, pod: &'r Pod) -> Cow<'r, PodObject> {
+    let is_ready = running.observed.is_pod_ready(pod);
     match running.pods.state(pod) {
-        Some(state) => Cow::Owned(state.told(&pod.object, running.observed.is_pod_ready(pod))),
-        None => Cow::Borrowed(&pod.object),
+        Some(state) => Cow::Owned(state.told(&pod.object, is_ready)),
+        None if is_ready == pod.is_ready() => Cow::Borrowed(&pod.object),
+        None => {
+            let mut object = PodObject::clone(&pod.object);
+            let status = object.status.get_or_insert_default();
+            let conditions = status.conditions.iter_mut().flatten();
+            for condition in conditions.filter(|condition| condition.type_ == "Ready") {
+                if is_ready { "True" } else { "False" }.clone_into(&mut condition.status);
+            }
+            Cow::Owned(object)
+        }
     }
 }
 

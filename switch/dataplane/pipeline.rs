@@ -216,6 +216,7 @@ impl Pipeline {
         };
         let at = At { snapshot, now, ingress, port };
         let judged = match parsed {
+            _ if port.is_down => Err(DropReason::NodeDown.into()),
             Ok(parsed) => self.judge(at, frame, parsed, hash, out),
             Err(reason) => Err(reason.into()),
         };

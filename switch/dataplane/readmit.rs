@@ -76,6 +76,8 @@ impl Pipeline {
                 self.shared.conntrack.remove(found);
                 return Ok(None);
             }
+            // who comes back finds the flow as it was, and ends it
+            Err(DropReason::NodeDown) => return Err(DropReason::NodeDown),
             Err(reason) => {
                 self.shared.conntrack.remove(found);
                 self.account.is_end = true;
@@ -139,8 +141,13 @@ fn way_of_known(
         if router.role == RouterRole::Node {
             frontend = frontend_at(snapshot, walk.at(), router, original);
         }
-        if frontend.is_some() || !matches!(walk.step(original.target.address), Ok(Step::Onward)) {
+        if frontend.is_some() {
             break;
+        }
+        match walk.step(original.target.address) {
+            Ok(Step::Onward) => {}
+            Err(DropReason::NodeDown) => return Err(DropReason::NodeDown),
+            Ok(Step::Arrived(_) | Step::Router) | Err(_) => break,
         }
     }
     let holds = match (is_translated, frontend) {

@@ -73,7 +73,8 @@ impl<'s> Walk<'s> {
     ///
     /// # Errors
     /// [`DropReason::NoRoute`], [`DropReason::HostUnreachable`], [`DropReason::NoService`] as the
-    /// routing table has it; [`DropReason::TtlExceeded`] for a loop of routes.
+    /// routing table has it; [`DropReason::NodeDown`] where the next router is switched off;
+    /// [`DropReason::TtlExceeded`] for a loop of routes.
     pub fn step(&mut self, target: Address) -> Result<Step, DropReason> {
         let host = self.topology.hosts.get(&target).copied();
         if let Some(host) = host.filter(|host| host.router == self.at) {
@@ -91,8 +92,11 @@ impl<'s> Walk<'s> {
             Route::Connected => return Err(DropReason::HostUnreachable),
             Route::Discard => return Err(DropReason::NoService),
         };
-        let is_edge =
-            self.topology.router(next).is_some_and(|router| router.role == RouterRole::Edge);
+        let is = self.topology.router(next);
+        if is.is_some_and(|next| next.is_down) {
+            return Err(DropReason::NodeDown);
+        }
+        let is_edge = is.is_some_and(|next| next.role == RouterRole::Edge);
         if is_edge && router.role == RouterRole::Node {
             self.left_through = Some(self.at);
         }

@@ -540,6 +540,7 @@ const fn table_of(reason: DropReason) -> &'static str {
         DropReason::PolicyIngress => "ingress-policy",
         DropReason::NoRoute
         | DropReason::HostUnreachable
+        | DropReason::NodeDown
         | DropReason::TtlExceeded
         | DropReason::TooBig
         | DropReason::RouterPort => "routes",

@@ -55,6 +55,8 @@ pub struct Port {
     /// Which of [`Topology::tables`] its router looks up what comes from it in; `None`: the router's
     /// own.
     pub table: Option<usize>,
+    /// Whether the node that it is on is switched off: nothing comes from it.
+    pub is_down: bool,
 }
 
 /// An address of a router on a link, and the prefix that is on that link.
@@ -102,6 +104,8 @@ pub struct Router {
     pub link_gateways: Vec<Gateway>,
     /// Which of [`Topology::tables`] it routes by.
     pub table: usize,
+    /// Whether it is switched off: whatever is sent there is lost, and nobody is told.
+    pub is_down: bool,
 }
 
 impl Router {

@@ -20,6 +20,7 @@ mod life;
 mod names;
 mod nodes;
 mod ports;
+mod power;
 mod probes;
 mod programs;
 mod scale;
@@ -49,6 +50,7 @@ fn main() {
         labs::TESTS,
         life::TESTS,
         churn::TESTS,
+        power::TESTS,
         upkeep::TESTS,
         scale::TESTS,
         see::TESTS,

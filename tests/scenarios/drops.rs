@@ -182,6 +182,10 @@ fn drop_for(reason: DropReason) -> Moved {
             moved(world, &internet(), &Craft::udp(outside, far, b""))
         }
         DropReason::HostUnreachable => send(world, &Craft::udp(own, at("10.4.1.200", 9), b"")),
+        DropReason::NodeDown => {
+            crate::power::switch(world, &["node-b"]);
+            send(world, &Craft::udp(own, far, b""))
+        }
         DropReason::TtlExceeded => send(world, &Craft::udp(own, far, b"").ttl(1)),
         DropReason::TooBig => refused(send(world, &Craft::udp(own, far, &[0; 1600])), "admitted"),
         DropReason::NoService => send(world, &Craft::udp(own, at("10.8.1.99", 53), b"")),

@@ -16,6 +16,7 @@ mod icmp;
 mod lab;
 mod masquerade;
 mod neighbours;
+mod power;
 mod refusals;
 mod requirements;
 mod segments;

@@ -1,6 +1,7 @@
 //! Everything that does not depend on which endpoints serve: machines, their places, the ways
 //! between them. Kept from one state to the next while none of that changes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kswitch_tables::{PortId, Prefix, PrefixMap, RouterId, Topology};
@@ -26,6 +27,8 @@ pub(super) struct Fabric {
     /// Where pods keep their addresses on the way to.
     pub(super) unmasqueraded: PrefixMap<()>,
     entries: Vec<(Prefix, RouterId)>,
+    /// Nodes that are switched off.
+    down: BTreeSet<String>,
 }
 
 /// Makes fabrics.
@@ -43,11 +46,13 @@ impl Fabrics {
         previous: Option<&Cluster>,
         layout: &Layout,
         entries: Vec<(Prefix, RouterId)>,
+        down: &BTreeSet<String>,
         seed: u64,
     ) -> &Fabric {
         let holds = previous.is_some_and(|before| has_same_machines(before, cluster));
         let current = self.current.take().filter(|fabric| holds && fabric.entries == entries);
-        let fabric = current.unwrap_or_else(|| self.build(cluster, layout, entries, seed));
+        let current = current.filter(|fabric| fabric.down == *down);
+        let fabric = current.unwrap_or_else(|| self.build(cluster, layout, entries, down, seed));
         self.current.insert(fabric)
     }
 
@@ -56,13 +61,14 @@ impl Fabrics {
         cluster: &Cluster,
         layout: &Layout,
         entries: Vec<(Prefix, RouterId)>,
+        down: &BTreeSet<String>,
         seed: u64,
     ) -> Fabric {
         let ids = self.port_ids.assign(topology::kinds(cluster));
         // numbers beyond the last port are those of no port
         let port = |id: u32| PortId(u16::try_from(id).unwrap_or(u16::MAX));
         let ids: Vec<PortId> = ids.into_iter().map(port).collect();
-        let (topology, plan) = topology::build(cluster, layout, &ids, &entries, seed);
+        let (topology, plan) = topology::build(cluster, layout, &ids, &entries, down, seed);
         let ports = plan.ports.iter().map(|port| (port.id, port.kind.clone())).collect();
         Fabric {
             topology: Arc::new(topology),
@@ -72,6 +78,7 @@ impl Fabrics {
             inside: inside(cluster, layout, seed),
             unmasqueraded: unmasqueraded(cluster, layout, seed),
             entries,
+            down: down.clone(),
         }
     }
 }

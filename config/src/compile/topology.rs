@@ -4,6 +4,7 @@
 //! Pods with another address, and all pods of nodes in routed mode, have a link to the router each.
 //! Hosts outside share one bridge, whose router is the edge.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -33,15 +34,17 @@ const LINK_GATEWAYS: [IpAddr; 2] = [
 
 /// The topology of a cluster, and what to attach to it.
 ///
-/// `ports` are the ids of [`kinds`], in order; `entries` where the edge sends packets to Services.
+/// `ports` are the ids of [`kinds`], in order; `entries` where the edge sends packets to Services;
+/// `down` the nodes that are switched off.
 pub(super) fn build(
     cluster: &Cluster,
     layout: &Layout,
     ports: &[PortId],
     entries: &[(Prefix, RouterId)],
+    down: &BTreeSet<String>,
     seed: u64,
 ) -> (Topology, Plan) {
-    let mut builder = Builder::new(cluster, layout, ports, seed);
+    let mut builder = Builder::new(cluster, layout, ports, down, seed);
     for (node, router) in cluster.nodes.iter().zip(&layout.routers) {
         builder.node(node, *router);
     }
@@ -87,6 +90,7 @@ pub(super) fn gateway(range: IpNet) -> IpAddr {
 
 struct Builder<'c> {
     cluster: &'c Cluster,
+    down: &'c BTreeSet<String>,
     layout: &'c Layout,
     ids: std::slice::Iter<'c, PortId>,
     topology: Topology,
@@ -108,7 +112,13 @@ struct Machine {
 }
 
 impl<'c> Builder<'c> {
-    fn new(cluster: &'c Cluster, layout: &'c Layout, ports: &'c [PortId], seed: u64) -> Self {
+    fn new(
+        cluster: &'c Cluster,
+        layout: &'c Layout,
+        ports: &'c [PortId],
+        down: &'c BTreeSet<String>,
+        seed: u64,
+    ) -> Self {
         let count = layout.routers.iter().map(|router| router.0).max().map_or(1, |last| last + 1);
         let mut topology = Topology::new(seed);
         for id in 0..count {
@@ -123,7 +133,7 @@ impl<'c> Builder<'c> {
             });
         }
         let mut builder =
-            Self { cluster, layout, ids: ports.iter(), topology, plan: Plan::default() };
+            Self { cluster, down, layout, ids: ports.iter(), topology, plan: Plan::default() };
         builder.edge();
         builder
     }
@@ -149,6 +159,7 @@ impl<'c> Builder<'c> {
             frontend_addresses: Vec::new(),
             link_gateways: Vec::new(),
             table: routes::EDGE,
+            is_down: false,
         };
         self.place_router(EDGE, edge, gateways, "edge");
     }
@@ -168,6 +179,7 @@ impl<'c> Builder<'c> {
             frontend_addresses: frontend_addresses(self.cluster, node),
             link_gateways: link_gateways.into(),
             table: routes::FABRIC,
+            is_down: self.down.contains(&node.name),
         };
         self.place_router(router, built, gateways.collect(), &node.name);
         self.attach(Machine {
@@ -263,6 +275,7 @@ impl<'c> Builder<'c> {
             loopback,
             behind,
         } = machine;
+        let is_down = self.topology.router(router).is_some_and(|router| router.is_down);
         let segment = self.topology.segments.get_mut(usize::from(router.0));
         let (Some(id), Some(segment)) = (self.ids.next().copied(), segment) else { return };
         let lab = &self.cluster.settings.lab.name;
@@ -293,8 +306,17 @@ impl<'c> Builder<'c> {
             self.topology.ports.resize(at + 1, None);
         }
         if let Some(place) = self.topology.ports.get_mut(at) {
-            *place =
-                Some(Port { role, router, mac, router_mac, addresses, anti_spoof, mtu, table });
+            *place = Some(Port {
+                role,
+                router,
+                mac,
+                router_mac,
+                addresses,
+                anti_spoof,
+                mtu,
+                table,
+                is_down,
+            });
         }
         let gateways = gateways.into_iter().map(|ip| PlannedGateway::new(ip, &interface)).collect();
         self.plan.ports.push(PlannedPort {
@@ -318,6 +340,7 @@ const fn empty_router() -> Router {
         frontend_addresses: Vec::new(),
         link_gateways: Vec::new(),
         table: routes::FABRIC,
+        is_down: false,
     }
 }
 

@@ -149,9 +149,25 @@ impl Draft {
         missing.into_iter().filter_map(end).collect()
     }
 
-    /// Takes over which pods are made no more, from the draft that this one replaces.
+    /// Takes over which pods are made no more and which nodes are silent, from the draft that this one replaces.
     pub fn inherit(&mut self, before: &Self) {
         self.replaced = Arc::clone(&before.replaced);
+        self.lost = Arc::clone(&before.lost);
+    }
+
+    /// Has these nodes, and no others, count as silent for too long: they are not ready, and keep pods
+    /// away. Answers whether that is news.
+    pub fn lose(&mut self, nodes: BTreeSet<String>) -> bool {
+        let is_news = *self.lost != nodes;
+        if is_news {
+            self.lost = Arc::new(nodes);
+        }
+        is_news
+    }
+
+    /// Whether any node counts as silent for too long.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// Changes an object where it stands.

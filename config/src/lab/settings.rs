@@ -10,7 +10,7 @@ use crate::error::{Findings, Origin};
 use crate::path::Field;
 use crate::settings::{
     ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
-    StaticRoute, SwitchSettings, Timeouts,
+    Silence, StaticRoute, SwitchSettings, Timeouts,
 };
 use crate::syntax::{self, Refused};
 use crate::tree::{Tree, Value};
@@ -83,6 +83,12 @@ pub(super) fn cluster(
         localhost: fields.bool("localhost-node-ports").unwrap_or(default.node_ports.localhost),
     };
     let routes = routes(&mut fields);
+    let silence = Silence {
+        grace: fields.duration("node-monitor-grace-period").unwrap_or(default.silence.grace),
+        toleration: fields
+            .duration("default-unreachable-toleration")
+            .unwrap_or(default.silence.toleration),
+    };
     fields.finish();
     ClusterSettings {
         mode: mode.unwrap_or_default(),
@@ -99,6 +105,7 @@ pub(super) fn cluster(
         load_balancer_pools,
         node_ports,
         routes,
+        silence,
     }
 }
 

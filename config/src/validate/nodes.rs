@@ -69,7 +69,7 @@ pub(super) fn nodes(
             let _ = owners.claim(gateway, Owner::Gateway(name.clone()));
         }
     }
-    let completed = candidates.into_iter().map(|at| complete::node(at, settings));
+    let completed = candidates.into_iter().map(|at| complete::node(at, settings, &draft.lost));
     let shared = |node: Node| match before.get(node.name.as_str()) {
         // what is the same is the same object: all that follows from it stays
         Some(same) if ***same == node => Arc::clone(same),

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{PodSpec, Toleration};
 
 use super::workloads::{Group, Planned};
 use crate::cluster::{Node, Taint};
+use crate::node_controller::UNREACHABLE;
 
 /// Spreads pods over the nodes that take them: first those of one group, then all.
 #[derive(Debug)]
@@ -92,9 +93,11 @@ impl<'n> Scheduler<'n> {
     }
 }
 
-/// Whether a node gets a DaemonSet's pod: conditions of the node do not matter to it.
+/// Whether a node gets a DaemonSet's pod, or keeps it: conditions of the node do not matter to it.
 pub(super) fn runs_daemon(spec: &PodSpec, node: &Node) -> bool {
-    is_selected(spec, node).is_ok() && is_tolerated(spec, node).is_ok()
+    let is_silent = |taint: &Taint| taint.key == UNREACHABLE && taint.effect == "NoSchedule";
+    let mut taints = node.taints.iter().filter(|taint| keeps_away(taint) && !is_silent(taint));
+    is_selected(spec, node).is_ok() && taints.all(|taint| tolerates(spec, taint))
 }
 
 fn is_selected(spec: &PodSpec, node: &Node) -> Result<(), String> {
@@ -107,9 +110,13 @@ fn is_selected(spec: &PodSpec, node: &Node) -> Result<(), String> {
 }
 
 fn is_tolerated(spec: &PodSpec, node: &Node) -> Result<(), String> {
-    let keeps_away = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-    let taint = node.taints.iter().filter(keeps_away).find(|taint| !tolerates(spec, taint));
+    let mut taints = node.taints.iter().filter(|taint| keeps_away(taint));
+    let taint = taints.find(|taint| !tolerates(spec, taint));
     taint.map_or(Ok(()), |taint| Err(format!("has the taint {}", taint.key)))
+}
+
+fn keeps_away(taint: &Taint) -> bool {
+    matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
 }
 
 /// Source: Kubernetes `Toleration.ToleratesTaint`.

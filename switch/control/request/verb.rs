@@ -43,6 +43,31 @@ pub enum Verb {
         /// How long they may take, seconds; `None`: as long as they say.
         grace_seconds: Option<u64>,
     },
+    /// A node is switched off, on, or taken away.
+    Node {
+        /// Which.
+        node: String,
+        /// What is to befall it.
+        power: Power,
+    },
+}
+
+/// What is to befall a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "power", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Power {
+    /// It is switched off: what runs on it ends at once, and nothing gets to it.
+    Down {
+        /// Until that is noticed, milliseconds; `None`: as the lab has it.
+        grace_millis: Option<u64>,
+        /// From then until its pods end that say nothing else, milliseconds; `None`: as the lab has
+        /// it.
+        toleration_millis: Option<u64>,
+    },
+    /// It is switched on.
+    Up,
+    /// It is gone for good, and what was on it.
+    Gone,
 }
 
 /// A workload, as `deployment/web`.

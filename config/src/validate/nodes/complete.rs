@@ -1,24 +1,34 @@
 //! Node objects as the kubelet and the controllers would have completed them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{
-    Node as NodeObject, NodeAddress, NodeCondition, NodeSpec, NodeStatus,
+    Node as NodeObject, NodeAddress, NodeCondition, NodeSpec, NodeStatus, Taint as TaintObject,
 };
 
 use super::Candidate;
 use crate::cluster::{Node, Taint, ZONE_LABEL};
 use crate::identity::uid;
 use crate::kind::Kind;
+use crate::node_controller::UNREACHABLE;
 use crate::settings::ClusterSettings;
 
-pub(super) fn node(candidate: Candidate<'_>, settings: &ClusterSettings) -> Node {
+pub(super) fn node(
+    candidate: Candidate<'_>,
+    settings: &ClusterSettings,
+    lost: &BTreeSet<String>,
+) -> Node {
     let Candidate { name, entry: _, object, addresses, ranges } = candidate;
     let mut object = object.clone();
     metadata(&mut object, &name);
     let spec = object.spec.get_or_insert_default();
     set_ranges(spec, &ranges);
+    let is_lost = lost.contains(&*name);
+    if is_lost {
+        keep_away(spec);
+    }
     let taints = spec.taints.iter().flatten();
     let taints = taints.map(|taint| Taint {
         key: taint.key.clone(),
@@ -28,6 +38,9 @@ pub(super) fn node(candidate: Candidate<'_>, settings: &ClusterSettings) -> Node
     let taints = taints.collect();
     let unschedulable = spec.unschedulable == Some(true);
     let status = object.status.get_or_insert_default();
+    if is_lost {
+        fall_silent(status);
+    }
     let ready = set_conditions(status);
     let listed = status.addresses.get_or_insert_default();
     for address in &addresses {
@@ -73,6 +86,32 @@ fn metadata(object: &mut NodeObject, name: &str) {
 fn set_ranges(spec: &mut NodeSpec, ranges: &[IpNet]) {
     spec.pod_cidr = ranges.first().map(ToString::to_string);
     spec.pod_cidrs = Some(ranges.iter().map(ToString::to_string).collect());
+}
+
+/// What the node controller does to a node that has been silent for too long.
+///
+/// Source: kube-controller-manager, `UnreachableTaintTemplate`, `NoScheduleTaint`.
+fn keep_away(spec: &mut NodeSpec) {
+    let taints = spec.taints.get_or_insert_default();
+    for effect in ["NoSchedule", "NoExecute"] {
+        if !taints.iter().any(|taint| taint.key == UNREACHABLE && taint.effect == effect) {
+            let (key, effect) = (UNREACHABLE.to_owned(), effect.to_owned());
+            taints.push(TaintObject { key, effect, value: None, time_added: None });
+        }
+    }
+}
+
+/// Source: kube-controller-manager, `NodeStatusUnknown`.
+fn fall_silent(status: &mut NodeStatus) {
+    let conditions = status.conditions.get_or_insert_default();
+    conditions.retain(|condition| condition.type_ != "Ready");
+    conditions.push(NodeCondition {
+        type_: "Ready".to_owned(),
+        status: "Unknown".to_owned(),
+        reason: Some("NodeStatusUnknown".to_owned()),
+        message: Some("Kubelet stopped posting node status.".to_owned()),
+        ..NodeCondition::default()
+    });
 }
 
 /// Answers whether the node is ready: it is if nothing else is said.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::draft::Entry;
 use crate::identity::{generated_name, template_hash, uid};
 use crate::kind::Kind;
+use crate::node_controller::UNREACHABLE;
 use crate::object::Object;
 
 /// Source: Kubernetes `DefaultDeploymentUniqueLabelKey`.
@@ -100,9 +101,34 @@ pub(super) fn daemon(set: &DaemonSet, node: &str) -> Pod {
     let suffix = generated_name(&format!("{name}/{node}"), 0);
     let suffix = suffix.rsplit_once('-').map_or("", |(_, suffix)| suffix);
     let mut pod = maker.labelled(REVISION_HASH, &hash).pod(format!("{name}-{suffix}"));
-    pod.spec.get_or_insert_default().node_name = Some(node.to_owned());
+    let spec = pod.spec.get_or_insert_default();
+    spec.node_name = Some(node.to_owned());
+    let tolerations = spec.tolerations.get_or_insert_default();
+    for (key, effect) in DAEMONS_TOLERATE {
+        let toleration = Toleration {
+            key: Some(key.to_owned()),
+            operator: Some("Exists".to_owned()),
+            effect: Some(effect.to_owned()),
+            ..Toleration::default()
+        };
+        if !tolerations.contains(&toleration) {
+            tolerations.push(toleration);
+        }
+    }
     pod
 }
+
+/// What does not keep the pods of DaemonSets away.
+///
+/// Source: DaemonSet controller, `AddOrUpdateDaemonPodTolerations`.
+const DAEMONS_TOLERATE: [(&str, &str); 6] = [
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    (UNREACHABLE, "NoExecute"),
+    ("node.kubernetes.io/disk-pressure", "NoSchedule"),
+    ("node.kubernetes.io/memory-pressure", "NoSchedule"),
+    ("node.kubernetes.io/pid-pressure", "NoSchedule"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+];
 
 fn hash_of(template: &PodTemplateSpec) -> String {
     template_hash(&serde_json::to_vec(template).unwrap_or_default())
