@@ -15,6 +15,7 @@ mod exec;
 mod get;
 mod graph;
 mod lab;
+mod link;
 mod log;
 mod logs;
 mod manifest;
@@ -87,6 +88,7 @@ enum Command {
     Drain(drain::Arguments),
     Node(node::Arguments),
     Reload(reload::Arguments),
+    Link(link::Arguments),
     Test(test::Arguments),
     Trace(trace::Arguments),
     Completions(shell::Completions),
@@ -153,6 +155,7 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Drain(arguments) => drain::run(&lab()?, &arguments),
         Command::Node(arguments) => node::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
+        Command::Link(arguments) => link::run(&lab()?, &arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Trace(arguments) => trace::run(lab, &arguments),
     }

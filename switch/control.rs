@@ -16,6 +16,7 @@ pub mod flows;
 mod health;
 mod hosts;
 mod lifecycle;
+pub mod links;
 mod loopbacks;
 pub mod metrics;
 pub mod monitor;

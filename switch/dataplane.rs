@@ -23,6 +23,7 @@ pub mod fragment;
 pub mod frame;
 pub mod icmp;
 pub mod icmp_error;
+pub mod link;
 pub mod mailbox;
 pub mod masquerade;
 pub mod neighbour;

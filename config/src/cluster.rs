@@ -18,6 +18,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::error::Problem;
 use crate::interface::Interface;
+use crate::link::FaultyLink;
 use crate::routing::{GatewayObjects, IngressObjects};
 use crate::settings::Settings;
 use crate::validate::MadePods;
@@ -55,6 +56,8 @@ pub struct Cluster {
     pub proxies: Vec<Proxy>,
     /// Hosts outside the cluster.
     pub externals: Vec<External>,
+    /// What is wrong with links on purpose.
+    pub links: Vec<FaultyLink>,
     /// Pods that no node takes.
     pub pending: Vec<Arc<PodObject>>,
     /// What was ignored or looks dangerous.

@@ -25,6 +25,7 @@ use crate::error::{Errors, Findings, Origin, resolve};
 use crate::interface::Interface;
 use crate::kind::Kind;
 use crate::lab::Lab;
+use crate::link::{Direction, Faults};
 use crate::manifest::Manifests;
 use crate::object::{Object, called};
 use crate::path::{Field, Path as FieldPath};
@@ -42,6 +43,7 @@ pub struct Draft {
     /// By [`Kind`].
     objects: [Arc<Entries>; Kind::ALL.len()],
     pub(crate) hosts: Vec<Host>,
+    pub(crate) links: Vec<WrittenLink>,
     /// What is wrong beside the objects.
     pub(crate) findings: Findings,
     /// Pods that are made no more.
@@ -75,6 +77,15 @@ pub(crate) struct Host {
     pub(crate) mtu: Option<u16>,
     pub(crate) interface: Option<Interface>,
     pub(crate) origin: Option<Origin>,
+}
+
+/// What is wrong with a link, as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct WrittenLink {
+    pub(crate) of: String,
+    pub(crate) directions: Vec<Direction>,
+    pub(crate) faults: Faults,
+    pub(crate) origin: Origin,
 }
 
 /// Namespace and name of an object of a known kind.
@@ -117,6 +128,7 @@ impl Draft {
             lab: None,
             objects: std::array::from_fn(|_| Arc::default()),
             hosts: Vec::new(),
+            links: Vec::new(),
             findings: Findings::default(),
             replaced: Arc::default(),
             lost: Arc::default(),
@@ -211,10 +223,11 @@ impl Draft {
     }
 
     fn add_lab(&mut self, lab: Lab) {
-        let Lab { settings, entries, hosts, findings, origin, is_broken } = lab;
+        let Lab { settings, entries, hosts, links, findings, origin, is_broken } = lab;
         self.settings = settings;
         self.lab = Some(origin);
         self.hosts = hosts;
+        self.links = links;
         self.findings.0.extend(findings.0);
         self.is_broken |= is_broken;
         entries.into_iter().for_each(|entry| self.add(entry));

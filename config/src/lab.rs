@@ -3,6 +3,7 @@
 mod balancers;
 mod dns;
 mod fields;
+mod links;
 mod policy;
 mod settings;
 mod short;
@@ -12,7 +13,7 @@ use std::path::Path;
 pub(crate) use short::short_field;
 
 use crate::dns_settings::DnsSettings;
-use crate::draft::{Entry, Host};
+use crate::draft::{Entry, Host, WrittenLink};
 use crate::error::{Finding, Findings, Origin};
 use crate::gateway_settings::GatewaySettings;
 use crate::kind::Kind;
@@ -29,6 +30,7 @@ pub(crate) struct Lab {
     pub(crate) settings: Settings,
     pub(crate) entries: Vec<Entry>,
     pub(crate) hosts: Vec<Host>,
+    pub(crate) links: Vec<WrittenLink>,
     pub(crate) findings: Findings,
     pub(crate) origin: Origin,
     /// Whether so much is unknown that the whole cannot be judged.
@@ -37,6 +39,7 @@ pub(crate) struct Lab {
 
 const SETTINGS: [&str; 6] = ["lab", "cluster", "switch", "policy", "dns", "load-balancers"];
 const EXTERNAL: &str = "external";
+const LINK: &str = "link";
 /// Keys of `[cluster]` that no address depends on.
 const HARMLESS: [&str; 10] = [
     "mode",
@@ -58,6 +61,7 @@ pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
         settings: Settings::default(),
         entries: Vec::new(),
         hosts: Vec::new(),
+        links: Vec::new(),
         findings: Findings::default(),
         origin: origin.clone(),
         is_broken: false,
@@ -113,10 +117,10 @@ impl Lab {
             return;
         }
         let kind = Kind::of_key(key);
-        if kind.is_none() && key != EXTERNAL {
+        if kind.is_none() && ![EXTERNAL, LINK].contains(&key) {
             let known: Vec<_> = SETTINGS
                 .into_iter()
-                .chain([EXTERNAL])
+                .chain([EXTERNAL, LINK])
                 .chain(Kind::ALL.into_iter().map(Kind::key))
                 .collect();
             fields::unknown_key(&member, &known, &self.origin, &mut self.findings);
@@ -132,6 +136,9 @@ impl Lab {
         for (index, item) in items.into_iter().enumerate() {
             let mut origin = self.origin.part(Field::of(key).index(index));
             match kind {
+                None if key == LINK => {
+                    self.links.extend(links::link(&item, &origin, &mut self.findings));
+                }
                 None => self.hosts.extend(short::host(&item, &origin, &mut self.findings)),
                 Some(kind) => {
                     origin.short = short::is_short(kind, &item);
@@ -168,6 +175,7 @@ impl Default for Lab {
             },
             entries: Vec::new(),
             hosts: Vec::new(),
+            links: Vec::new(),
             findings: Findings::default(),
             origin: Origin::whole(nothing),
             is_broken: true,

@@ -25,6 +25,7 @@ mod interface;
 mod kind;
 mod lab;
 mod labels;
+pub mod link;
 mod manifest;
 mod node_controller;
 mod object;

@@ -18,7 +18,12 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into() }
+    }
+
+    /// Both in one line, for commands.
+    pub(crate) fn told(self) -> String {
+        format!("{}: {}", self.message, self.help)
     }
 }

@@ -5,6 +5,7 @@
 
 mod balancers;
 mod hosts;
+mod links;
 mod nodes;
 mod owners;
 mod pod_ranges;
@@ -68,6 +69,8 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
     without_effect(draft, &mut findings);
     let attached = placed.pods.iter().filter(|pod| !pod.host_network).count();
     enough_ports(nodes.len() + attached + externals.len(), draft, &mut findings);
+    let machines = links::Machines { nodes: &nodes, pods: &placed.pods, externals: &externals };
+    let links = links::links(draft, machines, previous, &mut findings);
     if findings.has_errors() {
         return Err(findings);
     }
@@ -102,6 +105,7 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
         gateway_api: balancers.gateway_api,
         proxies: balancers.proxies,
         externals,
+        links,
         pending: placed.pending.iter().map(|pod| pending(&pod.object)).collect(),
         warnings: resolve(findings.0),
         memory: Memory {

@@ -24,7 +24,7 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// nodes, pods, services, endpointslices, networkpolicies, deployments, ingresses, gateways,
-    /// httproutes, backendservices, forwardingrules, ports, routes, fdb, ...
+    /// httproutes, backendservices, forwardingrules, ports, links, routes, fdb, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
 const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
     clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
     ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
-    backendservices, forwardingrules, ports, routes or fdb";
+    backendservices, forwardingrules, ports, links, routes or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -84,6 +84,7 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "backendservices" | "backendservice" => Kind::BackendServices,
         "forwardingrules" | "forwardingrule" => Kind::ForwardingRules,
         "ports" | "port" => Kind::Ports,
+        "links" | "link" => Kind::Links,
         "routes" | "route" => Kind::Routes,
         "fdb" => Kind::Fdb,
         _ => {
@@ -134,7 +135,7 @@ impl Arguments {
     fn select(&self) -> Result<Selector, Error> {
         let Self { kind, name, namespace, all_namespaces: _, output: _, watch: _ } = self;
         // A port is named after what is behind it: `default/client`, `node/node-a`.
-        let has_namespaces = kind.is_namespaced() || *kind == Kind::Ports;
+        let has_namespaces = kind.is_namespaced() || matches!(kind, Kind::Ports | Kind::Links);
         if !has_namespaces {
             return Ok(Selector { namespace: None, name: name.clone() });
         }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::capture;
 use super::describe;
 use super::flows::Meant;
+use super::links;
 use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
 use super::request::{
     ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector, Verb,
@@ -201,6 +202,10 @@ impl Control for Office {
             Request::Delete { manifests } => {
                 return self.apply(&manifests, Direction::Delete).into();
             }
+            Request::Link { of, directions, faults } => {
+                let Some(running) = &mut self.desk().running else { return closing().into() };
+                return links::link(running, &of, &directions, faults).into();
+            }
             Request::Counters => return Response::records([metrics::Source::read(self)]).into(),
             Request::Trace { query } => return self.look(|moment| moment.trace(&query)).into(),
             Request::TraceDiff { path } => {
@@ -252,6 +257,7 @@ impl Control for Office {
             }
             Request::Reload
             | Request::Live { .. }
+            | Request::Link { .. }
             | Request::Apply { .. }
             | Request::Delete { .. }
             | Request::Counters

@@ -7,10 +7,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use kswitch_config::link::{Direction, Faults};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use record::{ConntrackStats, FdbRecord, FlowRecord, PortRecord, RouteRecord, Traffic};
+pub use record::{
+    ConntrackStats, FdbRecord, FlowRecord, LaneRecord, LinkRecord, PortRecord, RouteRecord,
+    TollRecord, Traffic,
+};
 
 use super::flows::FlowFilter;
 use super::monitor;
@@ -106,6 +110,15 @@ pub enum Request {
     Live {
         /// What.
         verb: Verb,
+    },
+    /// What is to befall the frames on a link. Answered by [`Response::Done`].
+    Link {
+        /// Whose: `[namespace/]pod`, `node/NAME` or `ext/NAME`.
+        of: String,
+        /// Which ways.
+        directions: Vec<Direction>,
+        /// What; `None`: what the lab file says.
+        faults: Option<Faults>,
     },
     /// Deletes objects. Answered by [`Response::Done`].
     Delete {
@@ -228,6 +241,8 @@ pub enum Kind {
     ForwardingRules,
     /// The switch's ports, as [`PortRecord`]s.
     Ports,
+    /// Links, and what is wrong with them, as [`LinkRecord`]s.
+    Links,
     /// Routes of every routing table, as [`RouteRecord`]s.
     Routes,
     /// What the bridges know, as [`FdbRecord`]s.
@@ -244,6 +259,7 @@ impl Kind {
                 | Self::ClusterNetworkPolicies
                 | Self::GatewayClasses
                 | Self::Ports
+                | Self::Links
                 | Self::Routes
                 | Self::Fdb
         )
@@ -274,6 +290,7 @@ impl Kind {
             Self::BackendServices => "backendservices",
             Self::ForwardingRules => "forwardingrules",
             Self::Ports => "ports",
+            Self::Links => "links",
             Self::Routes => "routes",
             Self::Fdb => "fdb",
         }

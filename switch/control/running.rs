@@ -18,6 +18,7 @@ use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
 use super::health::HealthChecks;
 use super::hosts::{Files, changed_files, echo_specs, host_spec};
+use super::links::FaultyLinks;
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
 use super::name_servers::NameServers;
@@ -104,6 +105,8 @@ pub struct Running {
     /// Who is handed frames.
     pub captures: Arc<Captures>,
     pub(super) balancers: Balancers,
+    pub(super) links: FaultyLinks,
+    seed: u64,
     /// The workers and their tables.
     pub switch: Switch,
     lab: Lab,
@@ -154,6 +157,8 @@ impl Running {
             changes: Some(changes),
             echoes: Echoes::new(echo),
             balancers: Balancers::default(),
+            links: FaultyLinks::default(),
+            seed: options.seed,
             switch,
             lab,
             compiler,
@@ -206,6 +211,19 @@ impl Running {
         let snapshot = Arc::new(snapshot);
         self.monitor.follow(Arc::clone(&self.names), Arc::clone(&snapshot));
         self.captures.follow(Arc::clone(&self.names));
+        let (ports, topology) = (self.attached.values(), &snapshot.topology);
+        self.switch.fault(self.links.links(&self.cluster, ports, topology, self.seed))?;
+        Ok(self.switch.publish(snapshot)?)
+    }
+
+    /// Publishes what is wrong with links now.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub(super) fn publish_links(&mut self) -> Result<(), Error> {
+        let Some(snapshot) = self.switch.snapshot() else { return Ok(()) };
+        let (ports, topology) = (self.attached.values(), &snapshot.topology);
+        self.switch.fault(self.links.links(&self.cluster, ports, topology, self.seed))?;
         Ok(self.switch.publish(snapshot)?)
     }
 

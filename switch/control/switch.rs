@@ -12,6 +12,7 @@ use mio::Poll;
 
 use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
+use crate::dataplane::link::Links;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
 use crate::dataplane::watch::Watch;
 use crate::dataplane::worker::{Manner, WAKE, Worker};
@@ -107,6 +108,8 @@ pub struct Switch {
     pub captures: Vec<Arc<Capture>>,
     workers: Vec<Running>,
     senders: Vec<Option<Sender>>,
+    links: Option<Arc<Links>>,
+    has_ferries: bool,
     /// Views that a worker may still hold, newest last. Freed here, never by a worker.
     views: Vec<Arc<View>>,
 }
@@ -127,7 +130,8 @@ impl Switch {
     pub fn start(options: &Options, snapshot: Snapshot) -> Result<Self, Error> {
         let cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());
         let cores = cores.ok_or(Error::NoCores)?;
-        let view = Arc::new(View { snapshot: Arc::new(snapshot), senders: Vec::new() });
+        let view =
+            Arc::new(View { snapshot: Arc::new(snapshot), senders: Vec::new(), links: None });
         let mut switch = Self {
             shared: shared(options.connections, options.seed),
             start: Instant::now(),
@@ -135,6 +139,8 @@ impl Switch {
             captures: Vec::new(),
             workers: Vec::new(),
             senders: Vec::new(),
+            links: None,
+            has_ferries: false,
             views: vec![Arc::clone(&view)],
         };
         for (number, core) in cores.iter().cycle().take(options.workers).enumerate() {
@@ -219,12 +225,28 @@ impl Switch {
         self.workers.iter().try_for_each(|worker| worker.mailbox.command(Command::Detach(id)))
     }
 
+    /// Says what is wrong with links from the next publication on; `None`: nothing.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub fn fault(&mut self, links: Option<Links>) -> io::Result<()> {
+        self.links = links.map(Arc::new);
+        if self.links.is_some() && !self.has_ferries {
+            self.has_ferries = true;
+            for worker in &self.workers {
+                worker.mailbox.command(Command::Board(Box::default()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Publishes a snapshot with the ports attached now, and frees what no worker holds.
     ///
     /// # Errors
     /// If a worker cannot be woken.
     pub fn publish(&mut self, snapshot: Arc<Snapshot>) -> io::Result<()> {
-        let view = Arc::new(View { snapshot, senders: self.senders.clone() });
+        let (senders, links) = (self.senders.clone(), self.links.clone());
+        let view = Arc::new(View { snapshot, senders, links });
         self.views.push(Arc::clone(&view));
         for worker in &self.workers {
             worker.mailbox.publish(Arc::clone(&view))?;

@@ -42,6 +42,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
             objects(cluster.workloads.iter().filter_map(|workload| made(workload, kind)), select)
         }
         Kind::Ports => Response::records(ports(running, select)),
+        Kind::Links => Response::records(super::links::records(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),
         _ => balanced::get(running, kind, select),
@@ -177,11 +178,15 @@ fn ports(running: &Running, select: &Selector) -> Vec<PortRecord> {
             send_busy: traffic.busy,
         }
     };
-    let takes = |port: &&kswitch_config::PlannedPort| match &port.kind {
+    running.ports().filter(|port| is_meant(select, port)).map(record).collect()
+}
+
+/// Whether a port, or its link, is meant.
+pub(super) fn is_meant(select: &Selector, port: &kswitch_config::PlannedPort) -> bool {
+    match &port.kind {
         PortKind::Pod { namespace, name } => select.takes(Some(namespace), name),
         PortKind::Node { name } | PortKind::External { name } => select.takes(None, name),
-    };
-    running.ports().filter(takes).map(record).collect()
+    }
 }
 
 /// A node's name; `None` for the edge.

@@ -66,6 +66,9 @@ drop_reasons! {
     ConntrackContended = "conntrack_contended", "another worker was recording the same flow for too long";
     RouterPort = "router_port", "nobody listens at an address of a router itself";
     NoSourcePort = "no_source_port", "every source port that was tried is taken";
+    LinkCut = "link_cut", "nothing passes a link on the way, as was asked for";
+    LinkLoss = "link_loss", "lost on a link on the way, as was asked for";
+    LinkFull = "link_full", "too many frames wait for a link on the way that was made slow";
     PortBusy = "port_busy", "the receiving queue is full";
     PortGone = "port_gone", "nothing is attached to the port any more";
     PortUnfinished = "port_unfinished", "the port cannot take a frame with checksum or segmentation left to do";

@@ -4,10 +4,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use kswitch_tables::PortId;
+use kswitch_tables::{Address, PortId};
 
 use super::burst::{BURST, Burst};
 use super::capture::{Capture, Copied};
+use super::link::crossing::{addresses, lanes};
+use super::link::line::Errand;
+use super::link::{Ferry, Links};
 use super::mailbox::View;
 use super::pipeline::{Output, Verdict};
 use super::segment::Segmenter;
@@ -40,6 +43,10 @@ pub(super) struct Outbox {
     copied_at: Option<u64>,
     /// What sending took in the burst that is being carried; `None` unless it is timed.
     sending: Option<Sending>,
+    /// What takes frames over faulty links, once there have been any.
+    ferry: Option<Box<Ferry>>,
+    /// When the burst is carried, nanoseconds; kept while there are faulty links.
+    nanos: u64,
 }
 
 /// What sending took.
@@ -64,6 +71,8 @@ impl Outbox {
             capture: None,
             copied_at: None,
             sending: None,
+            ferry: None,
+            nanos: 0,
         }
     }
 
@@ -81,6 +90,46 @@ impl Outbox {
     pub(super) fn look(&mut self, nanos: impl FnOnce() -> u64) {
         let is_on = self.capture.as_ref().is_some_and(|capture| capture.is_on());
         self.copied_at = is_on.then(nanos);
+    }
+
+    /// Takes frames over faulty links with this from now on.
+    pub(super) fn board(&mut self, ferry: Box<Ferry>) {
+        self.ferry.get_or_insert(ferry);
+    }
+
+    /// What takes frames over faulty links.
+    pub(super) fn ferry(&mut self) -> Option<&mut Ferry> {
+        self.ferry.as_deref_mut()
+    }
+
+    /// When the next frame on a faulty link is through, nanoseconds.
+    #[inline]
+    pub(super) fn next_at(&self) -> Option<u64> {
+        self.ferry.as_ref()?.line.next_at()
+    }
+
+    /// Says when the burst is carried, where links are faulty.
+    pub(super) const fn date(&mut self, nanos: u64) {
+        self.nanos = nanos;
+    }
+
+    /// Hands a frame to the machine behind a port, now.
+    pub(super) fn deliver(
+        &mut self,
+        view: &View,
+        counters: &Counters,
+        port: PortId,
+        buffer: &[u8],
+    ) {
+        let Some(sender) = view.sender(port) else {
+            return count(counters, port, buffer, Sent::Gone);
+        };
+        let sent = if is_unfinished(buffer) && !sender.takes_offloads() {
+            Sent::Unfinished
+        } else {
+            self.send_now(sender, buffer)
+        };
+        self.settle(sender, counters, port, buffer, sent);
     }
 
     /// Who wants copies, and when the burst is carried.
@@ -226,16 +275,57 @@ pub(super) struct Egress<'w> {
     current: Option<(usize, *const u8)>,
     /// Its copy.
     copied: Option<Box<Copied>>,
+    /// Whether its octets are of use as they came.
+    is_watched: bool,
+    /// The address it is for, where links are faulty.
+    asked: Option<Address>,
 }
 
 impl<'w> Egress<'w> {
-    pub(super) const fn new(
+    pub(super) fn new(
         view: &'w View,
         counters: &'w Counters,
         outbox: &'w mut Outbox,
         ingress: PortId,
     ) -> Self {
-        Self { view, counters, outbox, ingress, current: None, copied: None }
+        let is_watched = view.links.is_some() || outbox.onlooker().is_some();
+        Self {
+            view,
+            counters,
+            outbox,
+            ingress,
+            current: None,
+            copied: None,
+            is_watched,
+            asked: None,
+        }
+    }
+
+    /// Looks at a frame as it came.
+    #[cold]
+    fn note(&mut self, buffer: &[u8]) {
+        if let Some((capture, nanos)) = self.outbox.onlooker() {
+            self.copied = capture.begin(self.ingress, nanos, buffer);
+        }
+        if self.view.links.is_some() {
+            self.asked = addresses(buffer).map(|(_, target)| target);
+        }
+    }
+
+    /// Sends a frame over the faulty links on its way; `false` if there are none.
+    #[cold]
+    fn takes_long(&mut self, links: &Links, port: PortId, buffer: &[u8]) -> bool {
+        let topology = &self.view.snapshot.topology;
+        let (lanes, count) = lanes(links, topology, (self.ingress, port), self.asked, buffer);
+        let lanes = lanes.get(..count).unwrap_or(&[]);
+        let Some(ferry) = self.outbox.ferry.as_deref_mut().filter(|_| count > 0) else {
+            return false;
+        };
+        let errand = Errand::Send(port);
+        ferry.take(lanes, errand, self.outbox.nanos, buffer, |reason| {
+            self.counters.count_drop(self.ingress, reason);
+        });
+        true
     }
 
     /// The number of the frame of which this is the buffer, if it may wait for others.
@@ -244,7 +334,7 @@ impl<'w> Egress<'w> {
         let (number, start) = self.current?;
         // copies are told in the order of what happens
         let may_wait = self.outbox.has_batch()
-            && self.outbox.copied_at.is_none()
+            && !self.is_watched
             && std::ptr::eq(buffer.as_ptr(), start)
             && self.outbox.waiting.len() < WAITING_MAX
             && sender.batched_by(self.outbox.worker).is_some();
@@ -256,8 +346,8 @@ impl Output for Egress<'_> {
     #[inline]
     fn begin(&mut self, number: usize, buffer: &[u8]) {
         self.current = Some((number, buffer.as_ptr()));
-        if let Some((capture, nanos)) = self.outbox.onlooker() {
-            self.copied = capture.begin(self.ingress, nanos, buffer);
+        if self.is_watched {
+            self.note(buffer);
         }
     }
 
@@ -272,18 +362,18 @@ impl Output for Egress<'_> {
 
     #[inline]
     fn send(&mut self, port: PortId, buffer: &[u8]) {
-        let Some(sender) = self.view.sender(port) else {
-            return count(self.counters, port, buffer, Sent::Gone);
-        };
-        if let Some(frame) = self.waits(sender, buffer) {
+        if let Some(sender) = self.view.sender(port)
+            && let Some(frame) = self.waits(sender, buffer)
+        {
             self.outbox.waiting.push(Waiting { port, frame });
             return;
         }
-        let sent = if is_unfinished(buffer) && !sender.takes_offloads() {
-            Sent::Unfinished
-        } else {
-            self.outbox.send_now(sender, buffer)
-        };
-        self.outbox.settle(sender, self.counters, port, buffer, sent);
+        if self.is_watched
+            && let Some(links) = self.view.links.as_deref()
+            && self.takes_long(links, port, buffer)
+        {
+            return;
+        }
+        self.outbox.deliver(self.view, self.counters, port, buffer);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam::queue::{ArrayQueue, SegQueue};
 use kswitch_tables::{Generation, PortId, Snapshot};
 
+use super::link::{Ferry, Links};
 use crate::port::{Queue, Sender};
 
 /// What a worker judges and sends by: one generation of tables, and the ports that go with it.
@@ -16,6 +17,8 @@ pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// By [`PortId`].
     pub senders: Vec<Option<Sender>>,
+    /// What is wrong with links; `None` where nothing is.
+    pub links: Option<Arc<Links>>,
 }
 
 impl View {
@@ -33,6 +36,8 @@ pub enum Command {
     Attach(PortId, Queue),
     /// Close the port's queues.
     Detach(PortId),
+    /// Take frames over faulty links with this.
+    Board(Box<Ferry>),
 }
 
 /// One worker's mailbox. **Sharing**: the control side puts, the worker takes; neither waits.

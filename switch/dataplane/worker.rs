@@ -16,6 +16,7 @@ use super::Counters;
 use super::burst::{BURST, Burst};
 use super::capture::Capture;
 use super::egress::{Egress, Outbox};
+use super::link::line::Errand;
 use super::mailbox::{Command, Mailbox, View};
 use super::pipeline::Pipeline;
 use super::stages::Stopwatch;
@@ -53,6 +54,9 @@ struct Receiver {
     appetite: usize,
 }
 
+/// Nanoseconds of a tick.
+const TICK_NANOS: u64 = 100_000_000;
+
 /// Frames that a queue is asked for at once when it had none lately.
 const APPETITE_LEAST: usize = 4;
 
@@ -72,6 +76,8 @@ pub struct Worker {
     counters: Arc<Counters>,
     /// When the clock of ticks started.
     start: Instant,
+    /// The moment, nanoseconds since then; kept while links are faulty.
+    nanos: u64,
 }
 
 impl std::fmt::Debug for Worker {
@@ -96,6 +102,7 @@ impl Worker {
             outbox: Outbox::new(0),
             stopwatch: Stopwatch::default(),
             start: Instant::now(),
+            nanos: 0,
         }
     }
 
@@ -141,9 +148,13 @@ impl Worker {
                 if !now {
                     self.pipeline.counters.sleeps.add(1);
                 }
-                self.wait(&mut poll, &mut events, now.then_some(Duration::ZERO))?;
+                let timeout = if now { Some(Duration::ZERO) } else { self.patience(start) };
+                self.wait(&mut poll, &mut events, timeout)?;
             }
             turns += 1;
+            if self.has_faulty_links() {
+                self.nanos = nanos_since(start);
+            }
             if self.turn(self.pipeline.shared.ahead.tick(start, clock)) > 0 {
                 self.pipeline.counters.busy_turns.add(1);
                 last_frame = clock;
@@ -203,6 +214,9 @@ impl Worker {
             }
         }
         self.outbox.flush(&self.view, &self.counters, &self.burst);
+        if self.outbox.next_at().is_some_and(|at| at <= self.nanos) {
+            carried += self.let_through(now);
+        }
         carried
     }
 
@@ -213,6 +227,7 @@ impl Worker {
     pub fn drain(&mut self, now: Tick) -> io::Result<usize> {
         self.take_mail(None)?;
         let mut carried = 0;
+        self.nanos = u64::from(now.0) * TICK_NANOS;
         loop {
             (0..self.receivers.len()).for_each(|at| self.list(at));
             match self.turn(now) {
@@ -284,6 +299,25 @@ impl Worker {
     fn carry(&mut self, at: usize, now: Tick) {
         let Some(Some(receiver)) = self.receivers.get(at) else { return };
         let port = receiver.port;
+        if let Some(links) = &self.view.links {
+            self.outbox.date(self.nanos);
+            if let Some(lane) = links.of_port(port)
+                && let Some(ferry) = self.outbox.ferry()
+            {
+                for number in 0..self.burst.len() {
+                    let (lanes, errand) = ([Some(lane)], Errand::Carry(port));
+                    ferry.take(&lanes, errand, self.nanos, self.burst.frame(number), |reason| {
+                        self.counters.count_drop(port, reason);
+                    });
+                }
+                return;
+            }
+        }
+        self.carry_from(port, now);
+    }
+
+    /// Carries each frame of the burst to its fate, as ones that came in at this port.
+    fn carry_from(&mut self, port: PortId, now: Tick) {
         let start = self.start;
         let stages = &self.counters.stages;
         if self.stopwatch.is_running() {
@@ -303,12 +337,59 @@ impl Worker {
         }
     }
 
+    /// Whether frames may wait for a link, or be to wait.
+    fn has_faulty_links(&self) -> bool {
+        self.view.links.is_some() || self.outbox.next_at().is_some()
+    }
+
+    /// How long to sleep: until the next frame is through with its link, in whole milliseconds, as
+    /// poll would sleep longer than it is told; `None`: until something comes.
+    fn patience(&self, start: Instant) -> Option<Duration> {
+        let left = self.outbox.next_at()?.saturating_sub(nanos_since(start));
+        Some(Duration::from_millis(left / 1_000_000))
+    }
+
+    /// Sends, or carries on, what is through with its link; answers how many frames that were.
+    #[cold]
+    fn let_through(&mut self, now: Tick) -> usize {
+        // not more than wait now, or what is not late at all would have it go round and round
+        let waiting = self.outbox.ferry().map_or(0, |ferry| ferry.line.len());
+        for passed in 0..waiting {
+            let Some(ferry) = self.outbox.ferry() else { return passed };
+            let (mut errand, nanos) = (None, self.nanos);
+            self.burst.fill(|room| {
+                if errand.is_some() {
+                    return None;
+                }
+                let (what, frame) = ferry.line.take(nanos)?;
+                room.get_mut(..frame.len())?.copy_from_slice(frame);
+                errand = Some(what);
+                Some(frame.len())
+            });
+            match errand {
+                Some(Errand::Carry(port)) => {
+                    self.burst.prepare(&self.pipeline.shared.conntrack);
+                    self.carry_from(port, now);
+                    self.outbox.flush(&self.view, &self.counters, &self.burst);
+                }
+                Some(Errand::Send(port)) => {
+                    let start = self.start;
+                    self.outbox.look(|| nanos_since(start));
+                    self.outbox.deliver(&self.view, &self.counters, port, self.burst.frame(0));
+                }
+                None => return passed,
+            }
+        }
+        waiting
+    }
+
     /// Takes views and commands from the mailbox.
     fn take_mail(&mut self, poll: Option<&Poll>) -> io::Result<()> {
         while let Some(command) = self.mailbox.take_command() {
             match command {
                 Command::Attach(port, queue) => self.attach(port, queue, poll)?,
                 Command::Detach(port) => self.detach(port, poll),
+                Command::Board(ferry) => self.outbox.board(ferry),
             }
         }
         if let Some(view) = self.mailbox.take_view() {
@@ -336,6 +417,10 @@ impl Worker {
     }
 
     fn detach(&mut self, port: PortId, poll: Option<&Poll>) {
+        if let Some(ferry) = self.outbox.ferry() {
+            // another machine may come to be behind this port
+            ferry.line.forget(port);
+        }
         for receiver in &mut self.receivers {
             if receiver.as_ref().is_some_and(|receiver| receiver.port == port)
                 && let Some(gone) = receiver.take()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use kswitch_config::link::{Direction, Faults};
 use kswitch_config::{
     Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind, Zones,
 };
@@ -13,6 +14,7 @@ use super::craft::Craft;
 use super::link;
 use super::read::Received;
 use crate::control::conntrack_timeouts;
+use crate::control::links::FaultyLinks;
 use crate::control::sweep::Sweep;
 use crate::control::switch::shared;
 use crate::dataplane::capture::Capture;
@@ -54,6 +56,8 @@ pub struct World {
     worker: Worker,
     mailbox: Arc<Mailbox>,
     sweep: Sweep,
+    links: FaultyLinks,
+    seed: u64,
     machines: BTreeMap<PortKind, Machine>,
     senders: Vec<Option<Sender>>,
     snapshot: Arc<Snapshot>,
@@ -73,7 +77,7 @@ impl World {
         let pipeline = Pipeline::new(Arc::clone(&shared), Arc::clone(&counters), seed);
         let mailbox = Arc::new(Mailbox::new(None));
         let snapshot = Arc::new(snapshot);
-        let view = View { snapshot: Arc::clone(&snapshot), senders: Vec::new() };
+        let view = View { snapshot: Arc::clone(&snapshot), senders: Vec::new(), links: None };
         let worker = Worker::new(pipeline, Arc::new(view), Arc::clone(&mailbox));
         let timeouts = conntrack_timeouts(&cluster.settings.switch.timeouts);
         let sweep = Sweep::new(Arc::clone(&shared), timeouts);
@@ -89,6 +93,8 @@ impl World {
             worker,
             mailbox,
             sweep,
+            links: FaultyLinks::default(),
+            seed,
             machines: BTreeMap::new(),
             senders: Vec::new(),
             snapshot,
@@ -164,8 +170,20 @@ impl World {
         let _ = self.mailbox.command(command);
     }
 
+    /// Has frames on one way of a link suffer, in place of what the lab file says.
+    pub fn link(&mut self, of: &PortKind, direction: Direction, faults: Faults) {
+        self.links.ask(of, direction, Some(faults));
+        self.publish();
+    }
+
     fn publish(&mut self) {
-        let view = View { snapshot: Arc::clone(&self.snapshot), senders: self.senders.clone() };
+        let (senders, topology) = (self.senders.clone(), &self.snapshot.topology);
+        let ports = self.machines.values().map(|machine| &machine.port);
+        let links = self.links.links(&self.cluster, ports, topology, self.seed).map(Arc::new);
+        if links.is_some() {
+            self.command(Command::Board(Box::default()));
+        }
+        let view = View { snapshot: Arc::clone(&self.snapshot), senders, links };
         let _ = self.mailbox.publish(Arc::new(view));
         self.run();
     }
@@ -180,6 +198,8 @@ impl World {
     pub fn pass_ticks(&mut self, ticks: u32) {
         self.now = Tick(self.now.0.saturating_add(ticks));
         self.sweep.round(self.now, &mut |_| {});
+        // what was under way on a slow link comes
+        self.run();
     }
 
     /// Lets so many seconds pass.

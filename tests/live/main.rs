@@ -17,6 +17,7 @@ mod churn;
 mod lab;
 mod labs;
 mod life;
+mod links;
 mod names;
 mod nodes;
 mod ports;
@@ -49,6 +50,7 @@ fn main() {
         probes::TESTS,
         labs::TESTS,
         life::TESTS,
+        links::TESTS,
         churn::TESTS,
         power::TESTS,
         upkeep::TESTS,

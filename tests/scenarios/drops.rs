@@ -8,6 +8,7 @@ use kswitch::port::VNET_HEADER;
 use kswitch::sim::World;
 use kswitch::sim::craft::{Body, Craft, ethernet};
 use kswitch_config::PortKind;
+use kswitch_config::link::{Direction, Faults, Rate, Share};
 use kswitch_tables::{Endpoint, Flow, MacAddress, Protocol};
 
 use crate::lab::*;
@@ -255,6 +256,22 @@ fn drop_for(reason: DropReason) -> Moved {
                 send(world, &packet);
             }
             refused(send(world, &packet), "established")
+        }
+        DropReason::LinkCut => {
+            let cut = Faults { partition: true, ..Faults::default() };
+            world.link(&client, Direction::From, cut);
+            send(world, &Craft::udp(own, far, b""))
+        }
+        DropReason::LinkLoss => {
+            let lossy = Faults { loss: Share::ALL, ..Faults::default() };
+            world.link(&node("node-a"), Direction::From, lossy);
+            refused(send(world, &Craft::udp(own, far, b"")), "admitted")
+        }
+        DropReason::LinkFull => {
+            let slow = Faults { rate: Some(Rate(8)), ..Faults::default() };
+            world.link(&client, Direction::From, slow);
+            send(world, &Craft::udp(own, far, b""));
+            send(world, &Craft::udp(own, far, b""))
         }
         DropReason::PortGone => {
             world.peer(&pod("far")).unwrap().cut();

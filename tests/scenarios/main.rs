@@ -14,6 +14,7 @@ mod forwarding;
 mod fragments;
 mod icmp;
 mod lab;
+mod links;
 mod masquerade;
 mod neighbours;
 mod power;

@@ -1,6 +1,7 @@
 //! Which columns a kind has, and what stands in them.
 
 mod balanced;
+mod links;
 
 use serde_json::Value;
 
@@ -97,6 +98,7 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
             column("SENT", |port| member(port, "/sent/frames")),
             column("BUSY", |port| member(port, "/sendBusy")),
         ],
+        Kind::Links => links::usual(),
         Kind::Routes => vec![
             column("ROUTER", |route| member(route, "/router")),
             column("PREFIX", |route| member(route, "/prefix")),
@@ -116,6 +118,7 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
 pub(super) fn wide(kind: Kind) -> Vec<Column> {
     let mut columns = usual(kind);
     match kind {
+        Kind::Links => columns.extend(links::more()),
         Kind::Nodes => columns.push(column("LABELS", |node| pairs(node, "/metadata/labels"))),
         Kind::Pods => columns.push(column("LABELS", |pod| pairs(pod, "/metadata/labels"))),
         Kind::Services => {
@@ -322,6 +325,7 @@ mod tests {
             Kind::DaemonSets,
             Kind::Ports,
             Kind::Routes,
+            Kind::Links,
             Kind::Fdb,
         ] {
             for object in [json!({}), json!(null), json!([1]), json!({ "spec": 3, "status": "x" })]

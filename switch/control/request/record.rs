@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
+use crate::dataplane::link::Toll;
 
 /// A port of the switch and what it carried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,56 @@ pub struct PortRecord {
     pub sent: Traffic,
     /// Frames that were not sent because the machine's queue was full.
     pub send_busy: u64,
+}
+
+/// A link, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// Whose: `default/client`, `ext/internet`; `node/node-a` for that of a node to the fabric.
+    pub name: String,
+    /// From the machine; `None` where nothing is wrong.
+    pub from: Option<LaneRecord>,
+    /// To the machine.
+    pub to: Option<LaneRecord>,
+}
+
+/// One direction of a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneRecord {
+    /// What is wrong, in words.
+    pub faults: String,
+    /// `lab file`, or `asked for`.
+    pub origin: String,
+    /// What befell frames since.
+    pub toll: TollRecord,
+}
+
+/// What befell frames on one direction of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TollRecord {
+    /// Came to the link.
+    pub frames: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost because nothing passes.
+    pub cut: u64,
+    /// Lost because too many waited.
+    pub full: u64,
+    /// Came twice.
+    pub duplicated: u64,
+    /// Were changed.
+    pub corrupted: u64,
+    /// Overtook others.
+    pub reordered: u64,
+    /// Were held back.
+    pub delayed: u64,
+}
+
+impl From<Toll> for TollRecord {
+    fn from(toll: Toll) -> Self {
+        let Toll { frames, lost, cut, full, duplicated, corrupted, reordered, delayed } = toll;
+        Self { frames, lost, cut, full, duplicated, corrupted, reordered, delayed }
+    }
 }
 
 /// Frames and their octets.
@@ -102,6 +153,10 @@ pub struct ConntrackStats {
 
 impl Record for PortRecord {
     const KIND: &'static str = "Port";
+}
+
+impl Record for LinkRecord {
+    const KIND: &'static str = "Link";
 }
 
 impl Record for RouteRecord {
