@@ -19,6 +19,7 @@ pub mod cut;
 pub mod decision;
 pub mod drops;
 mod egress;
+pub mod forwarding;
 pub mod fragment;
 pub mod frame;
 pub mod icmp;

@@ -46,7 +46,7 @@ pub struct Tables<'t> {
 impl<'t> Tables<'t> {
     /// The tables of a lab that does not run.
     pub fn of(compiled: &'t Compiled, cluster: &'t Cluster, draft: &'t Draft) -> Self {
-        let Compiled { snapshot, plan, names, health_checks: _, zones: _ } = compiled;
+        let Compiled { snapshot, plan, names, health_checks: _, balancers: _, zones: _ } = compiled;
         Self { cluster, snapshot, names, ports: &plan.ports, draft, affinity: None }
     }
 

@@ -54,6 +54,9 @@ pub struct Cluster {
     pub gateway_api: GatewayObjects,
     /// Load balancers in front of the nodes; each is one of [`Cluster::externals`] too.
     pub proxies: Vec<Proxy>,
+    /// What checks nodes for network load balancers, where there are any; one of
+    /// [`Cluster::externals`] too.
+    pub prober: Option<Prober>,
     /// Hosts outside the cluster.
     pub externals: Vec<External>,
     /// What is wrong with links on purpose.
@@ -106,6 +109,11 @@ impl Cluster {
 /// Source: Kubernetes well-known label `topology.kubernetes.io/zone`.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 
+/// The label that names the region of a node.
+///
+/// Source: Kubernetes well-known label `topology.kubernetes.io/region`.
+pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
+
 /// A machine of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
@@ -131,6 +139,17 @@ impl Node {
     /// Its labels.
     pub fn labels(&self) -> Labels<'_> {
         Labels(self.object.metadata.labels.as_ref())
+    }
+
+    /// The taint of a node that is about to go.
+    ///
+    /// Source: KEP-3836.
+    pub const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+    /// Whether it is about to go, and wants no new flows.
+    pub fn is_leaving(&self) -> bool {
+        self.taints.iter().any(|taint| taint.key == Self::TO_BE_DELETED)
+            || self.object.metadata.deletion_timestamp.is_some()
     }
 }
 
@@ -275,6 +294,29 @@ pub struct External {
     pub mtu: Option<u16>,
     /// The interface of this machine behind which it is; `None`: a namespace and a TAP are made.
     pub interface: Option<Interface>,
+    /// Where it is.
+    pub network: HostNetwork,
+}
+
+/// Where a host outside the cluster is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostNetwork {
+    /// Beyond the edge.
+    #[default]
+    Internet,
+    /// In the network that the nodes are in, as another virtual machine of it: it reaches pods, and
+    /// addresses of internal load balancers.
+    Vpc {
+        /// Its region; `None`: that of the nodes.
+        region: Option<String>,
+    },
+}
+
+impl HostNetwork {
+    /// Whether it is the nodes' own network.
+    pub const fn is_vpc(&self) -> bool {
+        matches!(self, Self::Vpc { .. })
+    }
 }
 
 /// A load balancer that ends connections and opens its own to backends.
@@ -285,6 +327,15 @@ pub struct Proxy {
     /// Where clients reach it.
     pub address: IpAddr,
     /// From where it reaches backends.
+    pub sources: Vec<IpAddr>,
+}
+
+/// What checks nodes for network load balancers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prober {
+    /// The name of the host outside that it is.
+    pub name: String,
+    /// From where it asks.
     pub sources: Vec<IpAddr>,
 }
 

@@ -15,6 +15,7 @@ mod changes;
 mod fabric;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod forwarding;
 mod host_ports;
 mod ids;
 mod loads;
@@ -41,8 +42,10 @@ pub use policy::{PolicyNames, PolicyObject};
 
 use crate::dns::{ZoneMaker, Zones};
 use crate::endpoints::{NodeIndex, Places, key};
+use crate::network_balancer::NetworkBalancer;
 use crate::{Cluster, Observed};
 use fabric::Fabrics;
+use forwarding::{Balanced, Forwarding};
 use host_ports::HostPort;
 use ids::Ids;
 use merge::Merged;
@@ -64,6 +67,8 @@ pub struct Compiled {
     pub names: Names,
     /// The health checks that nodes answer.
     pub health_checks: Vec<HealthCheck>,
+    /// The network load balancers, with the health of their nodes.
+    pub balancers: Vec<NetworkBalancer>,
     /// What is answered to who asks for a name.
     pub zones: Arc<Zones>,
 }
@@ -109,6 +114,7 @@ pub struct Compiler {
     fabrics: Fabrics,
     services: Services,
     policies: policy::Engine,
+    forwarding: Forwarding,
     zones: ZoneMaker,
     host_labels: Map<HostPortKey, u32>,
     labels: Labels,
@@ -125,6 +131,7 @@ impl Compiler {
             fabrics: Fabrics::default(),
             services: Services::default(),
             policies: policy::Engine::new(seed),
+            forwarding: Forwarding::default(),
             zones: ZoneMaker::default(),
             host_labels: Map::default(),
             labels: Labels::default(),
@@ -154,6 +161,9 @@ impl Compiler {
         let down = &observed.nodes_down;
         let fabric = self.fabrics.update(cluster, before, &layout, entries, down, self.seed);
 
+        let balanced =
+            Balanced { cluster, observed, layout: &layout, parts: &parts, seed: self.seed };
+        let (balancers, forwarding) = self.forwarding.make(balanced);
         let records = parts.iter().map(|part| Arc::clone(&part.records));
         let zones = self.zones.make(cluster, records, generation);
         let (policies, policy_names) = self.policies.update(cluster, before);
@@ -181,6 +191,7 @@ impl Compiler {
         let snapshot = Snapshot {
             generation,
             topology: Arc::clone(&fabric.topology),
+            forwarding,
             frontends,
             backends,
             source_ranges,
@@ -191,7 +202,7 @@ impl Compiler {
         };
         let plan = Arc::clone(&fabric.plan);
         self.previous = Some((Arc::clone(cluster), observed.clone()));
-        Compiled { snapshot, plan, names, health_checks, zones }
+        Compiled { snapshot, plan, names, health_checks, balancers, zones }
     }
 
     /// Gives nodes their numbers, unless they have them already.

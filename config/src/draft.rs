@@ -20,7 +20,7 @@ pub use change::{Applied, Change, ObjectName, Outcome};
 pub use lifecycle::Ending;
 use lifecycle::Replaced;
 
-use crate::cluster::{Cluster, External};
+use crate::cluster::{Cluster, External, HostNetwork};
 use crate::error::{Errors, Findings, Origin, resolve};
 use crate::interface::Interface;
 use crate::kind::Kind;
@@ -76,6 +76,7 @@ pub(crate) struct Host {
     pub(crate) gateways: Vec<(Field, IpAddr)>,
     pub(crate) mtu: Option<u16>,
     pub(crate) interface: Option<Interface>,
+    pub(crate) network: HostNetwork,
     pub(crate) origin: Option<Origin>,
 }
 
@@ -154,7 +155,7 @@ impl Draft {
 
     /// Adds a host outside; its gateways are those that the host names, or none to have them chosen.
     pub fn add_external(&mut self, external: External) {
-        let External { name, addresses, gateways, mtu, interface } = external;
+        let External { name, addresses, gateways, mtu, interface, network } = external;
         let addresses = addresses.into_iter().enumerate();
         let gateways = gateways.into_iter().enumerate();
         self.hosts.push(Host {
@@ -165,6 +166,7 @@ impl Draft {
             gateways: gateways.map(|(at, item)| (Field::of("gateways").index(at), item)).collect(),
             mtu,
             interface,
+            network,
             origin: None,
         });
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// `[load-balancers]`: whose Ingresses and Gateways are served, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,34 @@ pub struct GatewaySettings {
     pub ingress_address: Option<IpAddr>,
     /// `addresses`: names of addresses, by which annotations and Gateways ask for them.
     pub addresses: BTreeMap<String, IpAddr>,
+    /// `health-checks`: whether nodes are asked how they are; if not, they count as what they would
+    /// answer.
+    pub health_checks: bool,
+    /// `node-check`: how they are asked.
+    pub node_check: NodeCheckSettings,
+    /// `connection-draining`: how long connections go on through a node that has left the group of
+    /// a network load balancer.
+    ///
+    /// Source: Google Cloud, "Connection draining"; GKE sets 30 s.
+    pub draining: Duration,
+    /// `subsetting`: whether internal network load balancers have some of the nodes only.
+    ///
+    /// Source: GKE, `--enable-l4-ilb-subsetting`.
+    pub subsetting: bool,
+}
+
+/// `node-check` of `[load-balancers]`: how network load balancers check nodes, where not as GKE's
+/// do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeCheckSettings {
+    /// `interval`: from one check to the next.
+    pub interval: Option<Duration>,
+    /// `timeout`: how long an answer may take.
+    pub timeout: Option<Duration>,
+    /// `healthy`: good answers in a row after which a node is healthy.
+    pub healthy: Option<u32>,
+    /// `unhealthy`: bad ones after which it is not.
+    pub unhealthy: Option<u32>,
 }
 
 impl GatewaySettings {
@@ -40,6 +69,10 @@ impl Default for GatewaySettings {
             ingress_classes: owned(&["kswitch", "gce", "gce-internal"]),
             ingress_address: None,
             addresses: BTreeMap::new(),
+            health_checks: true,
+            node_check: NodeCheckSettings::default(),
+            draining: Duration::from_secs(30),
+            subsetting: false,
         }
     }
 }

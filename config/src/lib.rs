@@ -27,6 +27,7 @@ mod lab;
 mod labels;
 pub mod link;
 mod manifest;
+mod network_balancer;
 mod node_controller;
 mod object;
 mod observed;
@@ -42,7 +43,10 @@ mod tree;
 mod truth_table;
 mod validate;
 
-pub use cluster::{Cluster, External, Labels, Node, Pod, Proxy, Taint, Workload, ZONE_LABEL};
+pub use cluster::{
+    Cluster, External, HostNetwork, Labels, Node, Pod, Prober, Proxy, REGION_LABEL, Taint,
+    Workload, ZONE_LABEL,
+};
 pub use cluster_policy::ClusterNetworkPolicy;
 pub use dns::{
     Answer, Data, Existence, Labels as NameLabels, Name, NameServer, Question, Record, TTL, Type,
@@ -53,10 +57,14 @@ pub use draft::{Applied, Change, Draft, Ending, ObjectName, Outcome};
 pub use endpoints::endpoint_slices;
 pub use error::{Errors, Look, Place, Problem, Severity, render};
 pub use explain::{Explanation, Miss, NearMiss, RuleName, explain, rule_name};
-pub use gateway_settings::GatewaySettings;
+pub use gateway_settings::{GatewaySettings, NodeCheckSettings};
 pub use interface::{Interface, InterfaceKind};
 pub use kind::Kind;
 pub use labels::matches;
+pub use network_balancer::{
+    BalancedNode, NetworkBalancer, NodeCheck, NodeHealth, PROXY_HEALTH_PORT, Scheme,
+    stickiness_name,
+};
 pub use node_controller::NodeController;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
+use crate::network_balancer::NodeHealth;
 use crate::{Node, Pod};
 
 /// What the running lab has shown, and what it was told from outside.
@@ -17,6 +18,11 @@ pub struct Observed {
     /// Nodes that are switched off, by name: nothing comes from them and nothing gets to them. They
     /// are ready until that is noticed.
     pub nodes_down: BTreeSet<String>,
+    /// Health of nodes as load balancers find it; where none was checked, what a check would find.
+    pub node_health: NodeHealth,
+    /// Nodes that have left the group of a load balancer, whose connections go on for a while:
+    /// namespace and name of the Service, name of the node.
+    pub draining: BTreeSet<(String, String, String)>,
     /// Where packets from outside enter.
     pub entry: EntryPolicy,
 }
@@ -40,9 +46,9 @@ impl Observed {
 
 /// Which node the edge hands a packet from outside to.
 ///
-/// An address of a load balancer or an external IP that no route holds enters at the first ready
-/// node, by name; under `externalTrafficPolicy: Local` at the first of those that have a ready
-/// endpoint, as health checks would have it. Node addresses always lead to their node.
+/// An external IP that no route holds enters at the first ready node, by name; under
+/// `externalTrafficPolicy: Local` at the first of those that have a ready endpoint. An address of a
+/// load balancer enters where that hands it to. Node addresses always lead to their node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntryPolicy {
     /// Nodes by name for the longest prefix, also for addresses that the edge would not route.

@@ -10,6 +10,7 @@ mod nodes;
 mod owners;
 mod pod_ranges;
 mod pods;
+mod prober;
 mod ranges;
 mod routes;
 mod schedule;
@@ -66,6 +67,8 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
     let balancers = balancers::balancers(draft, previous, &mut owners, &mut findings);
     externals.extend(balancers.hosts);
     let services = services::services(draft, previous, &owners, &mut findings);
+    let (prober, host) = prober::prober(draft, &services.services, &mut owners).unzip();
+    externals.extend(host);
     without_effect(draft, &mut findings);
     let attached = placed.pods.iter().filter(|pod| !pod.host_network).count();
     enough_ports(nodes.len() + attached + externals.len(), draft, &mut findings);
@@ -104,6 +107,7 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
         ingress: balancers.ingress,
         gateway_api: balancers.gateway_api,
         proxies: balancers.proxies,
+        prober,
         externals,
         links,
         pending: placed.pending.iter().map(|pod| pending(&pod.object)).collect(),

@@ -239,6 +239,7 @@ fn a_lab_can_be_made_without_files() {
         gateways: vec![],
         mtu: None,
         interface: None,
+        network: kswitch_config::HostNetwork::Internet,
     });
     apply(
         &mut draft,

@@ -24,7 +24,8 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
     /// nodes, pods, services, endpointslices, networkpolicies, deployments, ingresses, gateways,
-    /// httproutes, backendservices, forwardingrules, ports, links, routes, fdb, ...
+    /// httproutes, backendservices, forwardingrules, healthchecks, firewallrules, ports, links,
+    /// routes, fdb, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -52,7 +53,7 @@ pub(super) struct Arguments {
 const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
     clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
     ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
-    backendservices, forwardingrules, ports, links, routes or fdb";
+    backendservices, forwardingrules, healthchecks, firewallrules, ports, links, routes or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +84,8 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "udproutes" | "udproute" => Kind::UdpRoutes,
         "backendservices" | "backendservice" => Kind::BackendServices,
         "forwardingrules" | "forwardingrule" => Kind::ForwardingRules,
+        "healthchecks" | "healthcheck" => Kind::HealthChecks,
+        "firewallrules" | "firewallrule" => Kind::FirewallRules,
         "ports" | "port" => Kind::Ports,
         "links" | "link" => Kind::Links,
         "routes" | "route" => Kind::Routes,

@@ -138,6 +138,8 @@ fn line(item: Value, is_coloured: bool) -> Result<String, Error> {
         };
         // writing to a string does not fail
         let _ = write!(line, " {protocol} {} -> {target}", end(&event.source_name, &event.source));
+    } else if event.event == "health" {
+        let _ = write!(line, " {}", event.source_name.as_deref().unwrap_or_default());
     } else if let Some(name) = &event.source_name {
         let _ = write!(line, " from {name}");
     }
@@ -151,7 +153,8 @@ fn line(item: Value, is_coloured: bool) -> Result<String, Error> {
         line.push_str(&format!(", {reason}"));
     }
     if let Some(meaning) = &event.meaning {
-        line.push_str(&format!(": {meaning}"));
+        let colon = if event.event == "health" { "" } else { ":" };
+        line.push_str(&format!("{colon} {meaning}"));
     }
     line.push('\n');
     Ok(line)

@@ -382,6 +382,7 @@ impl metrics::Source for Office {
             conntrack: ConntrackReading { entries, capacity },
             dns: DnsReading { answers: dns.answers(), forwarded: dns.forwarded() },
             refused: running.monitor.refused(),
+            balancers: super::network_views::reading(running),
             events_lost: running.monitor.lost(),
         }
     }

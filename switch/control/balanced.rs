@@ -8,6 +8,8 @@ use kswitch_config::routing::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::firewall;
+use super::network_views;
 use super::request::{Kind, Response, Selector};
 use super::running::Running;
 use super::views::objects;
@@ -28,15 +30,19 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::UdpRoutes => all(&routing.udp_routes, select),
         Kind::BackendServices => {
             let backends = routing.backends.values();
-            objects(backends.map(|backend| backend_service(running, backend)), select)
+            let networks = network_views::backend_services(running);
+            let backends = backends.map(|backend| backend_service(running, backend));
+            objects(networks.into_iter().chain(backends), select)
         }
         Kind::ForwardingRules => {
             let sockets = routing.sockets.iter();
             let rules = sockets.flat_map(|socket| {
                 socket.listeners.iter().map(|listener| forwarding_rule(socket, listener))
             });
-            objects(rules, select)
+            objects(network_views::forwarding_rules(running).into_iter().chain(rules), select)
         }
+        Kind::HealthChecks => objects(network_views::health_checks(running), select),
+        Kind::FirewallRules => objects(firewall::rules(running), select),
         _ => all(&routing.ingresses, select),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kswitch_config::{Cluster, HealthCheck, PortKind};
+use kswitch_config::{Cluster, HealthCheck, PROXY_HEALTH_PORT, PortKind};
 use tokio::runtime::Handle;
 
-use crate::agents::health::{self, Responder, Socket};
+use crate::agents::health::{self, Responder, Says, Socket};
 use crate::lab::namespace;
 
 /// A port of a node's namespace, host order.
@@ -37,21 +37,23 @@ impl HealthChecks {
         for node in &cluster.nodes {
             let namespace = PortKind::Node { name: node.name.clone() }.namespace(lab);
             for check in checks {
-                let answer = health::answer(check, &node.name);
-                wanted.insert((namespace.clone(), check.port), answer);
+                let says = Says::Anywhere(health::answer(check, &node.name));
+                wanted.insert((namespace.clone(), check.port), says);
             }
+            let says = Says::Proxy { is_eligible: !node.is_leaving() };
+            wanted.entry((namespace, PROXY_HEALTH_PORT)).or_insert(says);
         }
         self.responders.retain(|place, _| wanted.contains_key(place));
-        for (place, answer) in wanted {
+        for (place, says) in wanted {
             if let Some(responder) = self.responders.get(&place) {
-                responder.set(answer);
+                responder.set(says);
                 continue;
             }
             let (name, port) = &place;
             let socket = namespace::enter(name, || Socket::open(*port));
             let started = socket
                 .and_then(|socket| socket)
-                .and_then(|socket| Responder::start(&self.runtime, socket, answer));
+                .and_then(|socket| Responder::start(&self.runtime, socket, says));
             match started {
                 Ok(responder) => {
                     self.responders.insert(place, responder);

@@ -61,8 +61,20 @@ pub struct Reading {
     pub dns: DnsReading,
     /// How often each policy refused, or would have.
     pub refused: Vec<(RefusedBy, u64)>,
+    /// Nodes of network load balancers, and how often their health has changed.
+    pub balancers: BalancerReading,
     /// Events of which nobody could be told.
     pub events_lost: u64,
+}
+
+/// How the nodes of network load balancers are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BalancerReading {
+    /// The Service, the node, and whether it is healthy for it.
+    pub nodes: Vec<(String, String, bool)>,
+    /// How often a node was found healthy that was not, or the other way round.
+    pub health_changes: u64,
 }
 
 /// What the name servers were asked.

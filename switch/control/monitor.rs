@@ -180,6 +180,15 @@ impl Monitor {
         state.publish(&death.connection.original, record);
     }
 
+    /// Tells of a place of a load balancer that is found healthy, or not any more.
+    pub fn health(&self, service: &str, place: &str, is_healthy: bool, asked: &str) {
+        if !self.is_watched() {
+            return;
+        }
+        let record = EventRecord::health(service, place, is_healthy, asked);
+        self.state().publish(&nothing(), record);
+    }
+
     fn tell(&self, event: &Event) {
         let mut state = self.state();
         let generation = event.generation;
@@ -195,11 +204,6 @@ impl Monitor {
         }
         let explanation = explained.map(|(explanation, _)| explanation);
         let record = record::of(&subject, self.time(event.at), event, explanation.as_ref());
-        let nothing = || Flow {
-            protocol: kswitch_tables::Protocol(0),
-            source: kswitch_tables::Endpoint::new(kswitch_tables::Address::v4(0), 0),
-            target: kswitch_tables::Endpoint::new(kswitch_tables::Address::v4(0), 0),
-        };
         state.publish(&event.flow.unwrap_or_else(nothing), record);
     }
 
@@ -208,6 +212,12 @@ impl Monitor {
         let tenths = Duration::from_millis(u64::from(at.0) * u64::from(1000 / Tick::PER_SECOND));
         self.start_time.checked_add(tenths).unwrap_or(self.start_time)
     }
+}
+
+/// What stands for the flow of an event about none.
+const fn nothing() -> Flow {
+    let nowhere = kswitch_tables::Endpoint::new(kswitch_tables::Address::v4(0), 0);
+    Flow { protocol: kswitch_tables::Protocol(0), source: nowhere, target: nowhere }
 }
 
 /// Why policies refuse what an event is about, and whether they are only watched. Policies of

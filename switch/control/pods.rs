@@ -42,6 +42,11 @@ impl Pods {
         (Self { runtime, changed, lives: BTreeMap::new() }, changes)
     }
 
+    /// What hears whenever something is seen to be other than before.
+    pub(super) fn teller(&self) -> Sender<()> {
+        self.changed.clone()
+    }
+
     /// Which pods with programs are ready; others are as they were written.
     pub(super) fn readiness(&self, cluster: &Cluster) -> BTreeMap<Key, bool> {
         let with_programs = cluster.pods.iter().filter_map(|pod| {

@@ -239,6 +239,10 @@ pub enum Kind {
     BackendServices,
     /// Where load balancers listen, and what they do there.
     ForwardingRules,
+    /// How load balancers ask whether what they send to is healthy.
+    HealthChecks,
+    /// What is let through to nodes and pods for load balancers.
+    FirewallRules,
     /// The switch's ports, as [`PortRecord`]s.
     Ports,
     /// Links, and what is wrong with them, as [`LinkRecord`]s.
@@ -289,6 +293,8 @@ impl Kind {
             Self::UdpRoutes => "udproutes",
             Self::BackendServices => "backendservices",
             Self::ForwardingRules => "forwardingrules",
+            Self::HealthChecks => "healthchecks",
+            Self::FirewallRules => "firewallrules",
             Self::Ports => "ports",
             Self::Links => "links",
             Self::Routes => "routes",

@@ -8,7 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use kswitch_config::{
-    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, Plan, PlannedPort,
+    Cluster, Compiled, Compiler, HealthCheck, Names, NetworkBalancer, Observed, Plan, PlannedPort,
 };
 use kswitch_tables::{Generation, PortId, Snapshot};
 
@@ -22,6 +22,7 @@ use super::links::FaultyLinks;
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
 use super::name_servers::NameServers;
+use super::network::Watchers;
 use super::nodes;
 use super::pods::Pods;
 use super::switch::{self, Options, Switch};
@@ -92,6 +93,8 @@ pub struct Running {
     pub observed: Observed,
     /// What ids of the published snapshot are called.
     pub names: Arc<Names>,
+    /// The network load balancers, with the health of their nodes.
+    pub network: Vec<NetworkBalancer>,
     diversions: Diversions,
     health_checks: HealthChecks,
     loopbacks: Loopbacks,
@@ -107,6 +110,7 @@ pub struct Running {
     pub(super) balancers: Balancers,
     pub(super) links: FaultyLinks,
     seed: u64,
+    pub(super) watchers: Watchers,
     /// The workers and their tables.
     pub switch: Switch,
     lab: Lab,
@@ -129,12 +133,13 @@ impl Running {
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, Error> {
         let (pods, changes) = Pods::new(echo.runtime().clone());
+        let watchers = Watchers::new(echo.runtime().clone(), pods.teller());
         let ready_pods = pods.readiness(&cluster);
         let observed = Observed { ready_pods, ..Observed::default() };
         let mut compiler = Compiler::new(options.seed);
         let generation = Generation(1);
         let compiled = compiler.compile(&cluster, &observed, generation);
-        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
+        let Compiled { snapshot, names, plan, health_checks, balancers, zones } = compiled;
         let lab = Lab::open(&cluster.settings.lab.name)?;
         if lab.reclaimed() > 0 {
             tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
@@ -149,6 +154,7 @@ impl Running {
             cluster,
             observed,
             names: Arc::new(names),
+            network: balancers,
             diversions: Diversions::default(),
             health_checks: HealthChecks::new(echo.runtime().clone()),
             loopbacks: Loopbacks::new(echo.runtime().clone()),
@@ -159,6 +165,7 @@ impl Running {
             balancers: Balancers::default(),
             links: FaultyLinks::default(),
             seed: options.seed,
+            watchers,
             switch,
             lab,
             compiler,
@@ -177,9 +184,13 @@ impl Running {
     /// If new machines cannot be made: the old cluster goes on then, unchanged.
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
-        self.observed.ready_pods = self.ready_pods(&cluster);
-        let compiled = self.compiler.compile(&cluster, &self.observed, generation);
-        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
+        self.look(&cluster);
+        let mut compiled = self.compiler.compile(&cluster, &self.observed, generation);
+        if self.watchers.leave(&cluster, &self.network, &compiled.balancers) {
+            self.observed.draining = self.watchers.draining();
+            compiled = self.compiler.compile(&cluster, &self.observed, generation);
+        }
+        let Compiled { snapshot, names, plan, health_checks, balancers, zones } = compiled;
         let (going, coming) = self.difference(&plan);
         let before = std::mem::replace(&mut self.cluster, cluster);
         // a machine that changes its address goes before it comes: one name, one namespace
@@ -194,6 +205,8 @@ impl Running {
         self.echoes.add(echo_specs(&nodes::awake(&self.cluster, &self.observed)));
         self.generation = generation;
         self.names = Arc::new(names);
+        self.watchers.tell(&self.monitor, &self.network, &balancers);
+        self.network = balancers;
         self.publish(snapshot)?;
         self.name_servers.dns.publish(zones);
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
@@ -236,15 +249,22 @@ impl Running {
         self.change(Arc::clone(&self.cluster))
     }
 
-    /// Publishes anew if pods are ready that were not, or the other way round.
+    /// Takes note of how pods and nodes are now.
+    fn look(&mut self, cluster: &Cluster) {
+        self.observed.ready_pods = self.ready_pods(cluster);
+        self.observed.node_health = self.watchers.seen();
+        self.observed.draining = self.watchers.draining();
+    }
+
+    /// Publishes anew if pods or nodes are well that were not, or the other way round.
     ///
     /// # Errors
     /// As [`Running::change`].
     pub fn observe_pods(&mut self) -> Result<(), Error> {
-        if self.ready_pods(&self.cluster) == self.observed.ready_pods {
-            return Ok(());
-        }
-        self.change(Arc::clone(&self.cluster))
+        let before = self.observed.clone();
+        let cluster = Arc::clone(&self.cluster);
+        self.look(&cluster);
+        if self.observed == before { Ok(()) } else { self.change(cluster) }
     }
 
     /// Which pods are ready, as far as that is seen.
@@ -281,11 +301,12 @@ impl Running {
             pods,
             echoes,
             balancers,
+            watchers,
             mut switch,
             lab,
             ..
         } = self;
-        drop((health_checks, loopbacks, name_servers, pods, echoes, balancers));
+        drop((health_checks, loopbacks, name_servers, pods, echoes, balancers, watchers));
         switch.stop();
         drop(switch);
         Ok(lab.close()?)
@@ -332,6 +353,7 @@ impl Running {
             self.pods.leave(&old.namespace);
             self.echoes.leave(&old.namespace);
             self.balancers.leave(&old.namespace);
+            self.watchers.leave_namespace(&self.cluster, &old.namespace);
             namespaces.push(old.namespace.clone());
         }
         Ok(self.lab.remove_hosts(&namespaces)?)
@@ -361,5 +383,6 @@ impl Running {
         self.pods.keep(&awake);
         self.echoes.keep(echo_specs(&awake));
         self.balancers.keep(&self.cluster, &self.observed);
+        self.watchers.keep(&self.cluster, &self.network);
     }
 }

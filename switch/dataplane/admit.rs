@@ -7,6 +7,7 @@ use kswitch_tables::{
 };
 
 use super::decision::{Crossed, Decision};
+use super::forwarding::forwarding_at;
 use super::masquerade::candidates;
 use super::pipeline::{At, Pipeline, Refusal};
 use super::rewrite::deltas;
@@ -108,6 +109,14 @@ impl Pipeline {
         while egress.is_none() && translation.is_none() {
             expire(&walk, packet)?;
             let router = walk.router().ok_or(DropReason::NoRoute)?;
+            if router.role == RouterRole::Edge
+                && let Some(rule) = forwarding_at(snapshot, port, flow)
+            {
+                let next = rule.and_then(|rule| self.forward_to(rule, flow));
+                let next = next.map_err(|reason| refused(&walk, reason.into()))?;
+                walk.hand_to(next)?;
+                continue;
+            }
             if router.role == RouterRole::Node {
                 if let Some(id) = frontend_at(snapshot, walk.at(), router, flow) {
                     let chosen = self

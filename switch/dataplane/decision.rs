@@ -4,7 +4,7 @@
 
 use kswitch_tables::policy::{Allowed, Contact, Denied};
 use kswitch_tables::{
-    Address, Attachment, BackendSetId, Binding, Endpoint, FrontendId, PortId, RouterId,
+    Address, Attachment, BackendSetId, Binding, Endpoint, FrontendId, PortId, RouterId, Stickiness,
 };
 
 use super::pipeline::Refusal;
@@ -13,6 +13,17 @@ use super::walk::ROUTERS_MAX;
 /// One decision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decision {
+    /// A load balancer chose a node.
+    Forwarded {
+        /// The label of the frontend there.
+        label: u32,
+        /// The node.
+        node: RouterId,
+        /// Among how many.
+        among: usize,
+        /// What of the flow was asked.
+        stickiness: Stickiness,
+    },
     /// A router serves the target: this frontend.
     Frontend {
         /// The router.

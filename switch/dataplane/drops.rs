@@ -56,6 +56,8 @@ drop_reasons! {
     NoEndpoints = "no_endpoints", "the service has no usable endpoint";
     NoLocalEndpoints = "no_local_endpoints", "the service has endpoints, but none that this traffic may use here";
     SourceRange = "source_range", "the source is outside the service's source ranges";
+    NoForwardingRule = "no_forwarding_rule", "the load balancer does not serve this port";
+    ForwardingScope = "forwarding_scope", "the load balancer is not for sources outside of its network or region";
     PolicyEgress = "policy_egress", "the policies of its source do not let it be sent";
     PolicyIngress = "policy_ingress", "the policies of its target do not let it be received";
     MidStream = "mid_stream", "not the start of a connection, and of no known flow";

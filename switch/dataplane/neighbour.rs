@@ -18,16 +18,18 @@ use crate::port::VNET_HEADER;
 const ARP_OCTETS: usize = 28;
 
 /// Whether the router answers for `target` on this port: it is the router's own, or seems to be on
-/// the link and is not, since the edge leads it to a node, as load balancer addresses within the
-/// uplink's prefix. Cluster IPs are on no link, and the edge knows no way to them.
+/// the link and is not, since the edge leads it to a node, or has a load balancer of that address
+/// within the uplink's prefix. Cluster IPs are on no link, and the edge knows no way to them.
 fn answers_for(snapshot: &Snapshot, port: &Port, target: Address) -> bool {
     let topology = &snapshot.topology;
     let gateways = topology.gateways(port);
     let is_led_inside = || {
         let edge = topology.router(port.router).filter(|router| router.role == RouterRole::Edge);
         gateways.iter().any(|gateway| gateway.on_link.contains(target))
-            && edge
-                .is_some_and(|edge| matches!(topology.route(edge, target), Some(Route::Router(_))))
+            && edge.is_some_and(|edge| {
+                matches!(topology.route(edge, target), Some(Route::Router(_)))
+                    || snapshot.forwarding.owns(target)
+            })
     };
     gateways.iter().any(|gateway| gateway.address == target) || is_led_inside()
 }

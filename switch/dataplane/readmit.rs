@@ -8,6 +8,7 @@ use kswitch_tables::conntrack::{BindingFlags, Direction, Found};
 use kswitch_tables::{Binding, Endpoint, Flow, Protocol, RouterRole, Snapshot};
 
 use super::admit::{Way, bindings, check_source};
+use super::forwarding::{forwarding_at, kept_at};
 use super::pipeline::{At, Pipeline, Refusal};
 use super::translate::frontend_at;
 use super::walk::{Step, Walk};
@@ -140,6 +141,12 @@ fn way_of_known(
     while let Some(router) = walk.router() {
         if router.role == RouterRole::Node {
             frontend = frontend_at(snapshot, walk.at(), router, original);
+        } else if is_translated && let Some(Ok(rule)) = forwarding_at(snapshot, port, original) {
+            match kept_at(snapshot, rule, found, (source, target), is_settled) {
+                Some(node) => walk.hand_to(node)?,
+                None => return Ok(Judgement::Dissolve),
+            }
+            continue;
         }
         if frontend.is_some() {
             break;

@@ -92,18 +92,30 @@ impl<'s> Walk<'s> {
             Route::Connected => return Err(DropReason::HostUnreachable),
             Route::Discard => return Err(DropReason::NoService),
         };
-        let is = self.topology.router(next);
-        if is.is_some_and(|next| next.is_down) {
-            return Err(DropReason::NodeDown);
+        let is_edge =
+            self.topology.router(next).is_some_and(|router| router.role == RouterRole::Edge);
+        let leaves = is_edge && router.role == RouterRole::Node;
+        let before = self.at;
+        self.hand_to(next)?;
+        if leaves {
+            self.left_through = Some(before);
         }
-        let is_edge = is.is_some_and(|next| next.role == RouterRole::Edge);
-        if is_edge && router.role == RouterRole::Node {
-            self.left_through = Some(self.at);
+        Ok(Step::Onward)
+    }
+
+    /// One step to a router that was chosen otherwise than by a routing table.
+    ///
+    /// # Errors
+    /// [`DropReason::NodeDown`] where it is switched off, [`DropReason::TtlExceeded`] for a loop.
+    pub fn hand_to(&mut self, next: RouterId) -> Result<(), DropReason> {
+        if self.topology.router(next).is_some_and(|next| next.is_down) {
+            return Err(DropReason::NodeDown);
         }
         *self.crossed.get_mut(self.count).ok_or(DropReason::TtlExceeded)? = next;
         self.count += 1;
         self.at = next;
-        Ok(Step::Onward)
+        self.first_table = None;
+        Ok(())
     }
 
     /// All steps to `target`: its attachment.

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use kswitch_config::link::{Direction, Faults};
 use kswitch_config::{
-    Cluster, Compiled, Compiler, HealthCheck, Names, Observed, PlannedPort, PortKind, Zones,
+    Cluster, Compiled, Compiler, HealthCheck, Names, NetworkBalancer, Observed, PlannedPort,
+    PortKind, Zones,
 };
 use kswitch_tables::{Address, Generation, MacAddress, PortId, Snapshot, Tick};
 
@@ -51,6 +52,7 @@ pub struct World {
     pub counters: Arc<Counters>,
     names: Names,
     health_checks: Vec<HealthCheck>,
+    balancers: Vec<NetworkBalancer>,
     zones: Arc<Zones>,
     compiler: Compiler,
     worker: Worker,
@@ -69,7 +71,7 @@ impl World {
     pub fn new(cluster: Arc<Cluster>, observed: Observed, seed: u64) -> Self {
         let mut compiler = Compiler::new(seed);
         let made = compiler.compile(&cluster, &observed, Generation(1));
-        let Compiled { snapshot, names, plan, health_checks, zones } = made;
+        let Compiled { snapshot, names, plan, health_checks, balancers, zones } = made;
         let shared = shared(CONNECTIONS, seed);
         let ports = plan.ports.iter().map(|port| usize::from(port.id.0) + 1).max().unwrap_or(0);
         // room for ports that come later
@@ -88,6 +90,7 @@ impl World {
             counters,
             names,
             health_checks,
+            balancers,
             zones,
             compiler,
             worker,
@@ -105,6 +108,11 @@ impl World {
         world
     }
 
+    /// The network load balancers, with the health of their nodes.
+    pub fn balancers(&self) -> &[NetworkBalancer] {
+        &self.balancers
+    }
+
     /// Has new flows and refusals told, and frames copied, to those who look on.
     pub fn show(&mut self, watch: Arc<Watch>, capture: Arc<Capture>, start: Instant) {
         self.worker.show(watch, capture, start);
@@ -115,10 +123,11 @@ impl World {
         self.cluster = cluster;
         let generation = Generation(self.snapshot.generation.0 + 1);
         let compiled = self.compiler.compile(&self.cluster, &self.observed, generation);
-        let Compiled { snapshot, names, plan, health_checks, zones } = compiled;
+        let Compiled { snapshot, names, plan, health_checks, balancers, zones } = compiled;
         self.snapshot = Arc::new(snapshot);
         self.names = names;
         self.health_checks = health_checks;
+        self.balancers = balancers;
         self.zones = zones;
         self.attach(&plan.ports);
         self.publish();

@@ -7,7 +7,7 @@ use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::policy::{Allowed, Contact, Denied, Direction, Grant, RuleId};
 use kswitch_tables::{
     BackendSetId, Binding, Endpoint, Flow, FrontendId, Gateway, PortRole, Protocol, Route, Router,
-    RouterId,
+    RouterId, Stickiness,
 };
 
 use super::Tables;
@@ -17,6 +17,9 @@ use super::verdict::Fate;
 use crate::dataplane::DropReason;
 use crate::dataplane::decision::Decision;
 use crate::sim::craft::Craft;
+
+/// The router at which load balancers are.
+const EDGE: RouterId = RouterId(0);
 
 /// Backends that are named one by one at most.
 const NAMED_BACKENDS: usize = 8;
@@ -143,6 +146,9 @@ impl Teller<'_, '_> {
 
     fn decision(&mut self, decision: &Decision) {
         match decision {
+            Decision::Forwarded { label, node, among, stickiness } => {
+                self.forwarded(*label, *node, *among, *stickiness);
+            }
             Decision::Frontend { router, frontend } => self.frontend(*router, *frontend),
             Decision::SourceRanges { frontend, is_admitted } => {
                 self.source_ranges(*frontend, *is_admitted);
@@ -187,8 +193,16 @@ impl Teller<'_, '_> {
 
     /// What a frontend is called as an object, and where one of its fields is written.
     fn object_of(&self, id: FrontendId, field: Option<&str>) -> (Option<String>, Option<Place>) {
+        self.object_named(self.frontend_name(id), field)
+    }
+
+    fn object_named(
+        &self,
+        name: Option<FrontendName>,
+        field: Option<&str>,
+    ) -> (Option<String>, Option<Place>) {
         let draft = self.tables.draft;
-        match self.frontend_name(id) {
+        match name {
             Some(FrontendName::Service { service, port }) => {
                 let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
                 let name = service.metadata.name.as_deref().unwrap_or_default();
@@ -203,6 +217,29 @@ impl Teller<'_, '_> {
             }
             None => (None, None),
         }
+    }
+
+    /// A load balancer has chosen a node.
+    fn forwarded(&mut self, label: u32, node: RouterId, among: usize, stickiness: Stickiness) {
+        let (object, place) = self.object_named(self.tables.names.frontend(label), None);
+        let what = match stickiness {
+            Stickiness::Flow => "by the flow's hash",
+            Stickiness::ClientAndProtocol => "by the client's address and the protocol",
+            Stickiness::Client => "by the client's address",
+        };
+        let how = match among {
+            0 | 1 => "the only node".to_owned(),
+            _ => format!("{what}, among {among} nodes"),
+        };
+        let hop = Hop {
+            at: self.router(EDGE),
+            table: "forwarding-rules".into(),
+            object,
+            rule: Some(format!("{} {}", self.flow.protocol, self.flow.target)),
+            decision: format!("to {}, {how}; the target stays", self.router(node)),
+            ..Hop::default()
+        };
+        self.push(hop, place);
     }
 
     fn frontend(&mut self, router: RouterId, id: FrontendId) {
@@ -536,6 +573,7 @@ const fn table_of(reason: DropReason) -> &'static str {
         DropReason::NoService | DropReason::NoServicePort => "frontends",
         DropReason::NoEndpoints | DropReason::NoLocalEndpoints => "backends",
         DropReason::SourceRange => "source-ranges",
+        DropReason::NoForwardingRule | DropReason::ForwardingScope => "forwarding-rules",
         DropReason::PolicyEgress => "egress-policy",
         DropReason::PolicyIngress => "ingress-policy",
         DropReason::NoRoute

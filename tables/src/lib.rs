@@ -12,6 +12,7 @@ mod backends;
 pub mod conntrack;
 mod fdb;
 mod flow;
+mod forwarding;
 mod frontends;
 mod hash;
 mod loads;
@@ -31,6 +32,9 @@ pub use backends::{Backend, BackendSet, BackendSetId, BackendSets, Method};
 pub use conntrack::{Binding, Conntrack};
 pub use fdb::{Fdb, Learned, Station};
 pub use flow::{Endpoint, Flow, Protocol};
+pub use forwarding::{
+    Candidate, Forwarding, ForwardingRule, ForwardingRules, NodeGroup, Scope, Stickiness,
+};
 pub use frontends::{Affinity, Frontend, FrontendId, Frontends, NodeSets, Policy};
 pub use loads::{LoadId, Loads};
 pub use murmur::murmur3_x64_128;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Address, BackendSets, Frontends, Generation, Policies, PrefixMap, SourceRanges, SourceRangesId,
-    Topology,
+    Address, BackendSets, ForwardingRules, Frontends, Generation, Policies, PrefixMap,
+    SourceRanges, SourceRangesId, Topology,
 };
 
 /// Every read-only table of one generation; never changed once published.
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub generation: Generation,
     /// Ports, bridges, routers, routes. Generations that do not differ in them share them.
     pub topology: Arc<Topology>,
+    /// What leads from addresses outside the nodes to a node.
+    pub forwarding: ForwardingRules,
     /// Addresses at which backends are served.
     pub frontends: Frontends,
     /// The backends.

@@ -19,6 +19,7 @@ mod labs;
 mod life;
 mod links;
 mod names;
+mod network;
 mod nodes;
 mod ports;
 mod power;
@@ -45,6 +46,7 @@ fn main() {
         balancers::TESTS,
         nodes::TESTS,
         names::TESTS,
+        network::TESTS,
         ports::TESTS,
         programs::TESTS,
         probes::TESTS,

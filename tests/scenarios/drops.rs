@@ -38,6 +38,16 @@ loadBalancerSourceRanges = ["192.0.2.0/24"]
 selector = {{ app = "web" }}
 ports = [{{ port = 80 }}]
 
+[[service]]
+metadata = {{ name = "inner" }}
+[service.spec]
+type = "LoadBalancer"
+loadBalancerClass = "networking.gke.io/l4-regional-internal"
+clusterIP = "10.8.1.6"
+loadBalancerIP = "203.0.113.8"
+selector = {{ app = "web" }}
+ports = [{{ port = 80 }}]
+
 [[pod]]
 metadata = {{ name = "other", labels = {{ only = "far" }} }}
 spec = {{ nodeName = "node-b" }}
@@ -196,6 +206,14 @@ fn drop_for(reason: DropReason) -> Moved {
         DropReason::SourceRange => {
             let outside = v4(world, &internet(), 5000);
             moved(world, &internet(), &Craft::syn(outside, at("203.0.113.9", 80)))
+        }
+        DropReason::NoForwardingRule => {
+            let outside = v4(world, &internet(), 5000);
+            moved(world, &internet(), &Craft::syn(outside, at("203.0.113.9", 81)))
+        }
+        DropReason::ForwardingScope => {
+            let outside = v4(world, &internet(), 5000);
+            moved(world, &internet(), &Craft::syn(outside, at("203.0.113.8", 80)))
         }
         DropReason::PolicyEgress => {
             let silent = v4(world, &pod("silent"), 4000);

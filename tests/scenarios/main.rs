@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod balancers;
 mod balancing;
 mod drops;
 mod forwarding;

@@ -107,14 +107,21 @@ impl Addresses {
         }
     }
 
-    /// What is known outside, and where a health check would let it enter.
+    /// The addresses of its load balancer.
+    pub(super) fn load_balancers(&self) -> impl Iterator<Item = Address> {
+        self.load_balancers.iter().copied()
+    }
+
+    /// What else is known outside, and at which nodes it may enter.
     pub(super) fn vips(&self, spec: &ServiceSpec, gathered: &[PortCandidates]) -> Vec<Vip> {
         let is_local = is_local(spec.external_traffic_policy.as_deref());
         let ready = || ready_nodes(gathered, self.cluster_ip.is_v4());
         let healthy: Option<Vec<NodeIndex>> =
             is_local.then(|| ready().into_iter().map(|(node, _)| node).collect());
-        let addresses = self.load_balancers.iter().chain(&self.external_ips);
-        addresses.map(|address| Vip { address: *address, healthy: healthy.clone() }).collect()
+        self.external_ips
+            .iter()
+            .map(|address| Vip { address: *address, healthy: healthy.clone() })
+            .collect()
     }
 }
 
@@ -132,7 +139,7 @@ pub(super) fn health(spec: &ServiceSpec, gathered: &[PortCandidates]) -> Option<
 }
 
 /// Nodes with ready endpoints, and how many addresses that are, whatever their ports.
-fn ready_nodes(gathered: &[PortCandidates], is_v4: bool) -> Vec<(NodeIndex, usize)> {
+pub(super) fn ready_nodes(gathered: &[PortCandidates], is_v4: bool) -> Vec<(NodeIndex, usize)> {
     let of_family = gathered.iter().filter(|of_port| of_port.is_v4 == is_v4);
     let candidates = of_family.flat_map(|of_port| &of_port.candidates);
     let ready = candidates.filter(|c| c.conditions.ready && c.node != NOWHERE);

@@ -9,7 +9,7 @@ use kswitch_tables::{Address, Endpoint, Frontend, Generation, Protocol, RouterId
 use serde_json::{Value, json};
 
 use super::{Compiled, compile};
-use crate::{Cluster, External, Node, Observed, Pod};
+use crate::{Cluster, External, HostNetwork, Node, Observed, Pod};
 
 pub(crate) fn address(text: &str) -> Address {
     text.parse::<std::net::IpAddr>().unwrap().into()
@@ -116,6 +116,7 @@ pub(crate) fn cluster() -> Cluster {
             gateways: vec!["198.51.100.1".parse().unwrap()],
             mtu: None,
             interface: None,
+            network: HostNetwork::Internet,
         }],
         ..Cluster::default()
     };

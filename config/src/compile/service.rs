@@ -12,7 +12,7 @@ use kswitch_tables::{
 };
 
 use super::Layout;
-use super::addresses::{Addresses, cluster_ips, health, is_local};
+use super::addresses::{Addresses, cluster_ips, health, is_local, ready_nodes};
 use super::balancing::Balancing;
 use super::categories::{self, Categories, Users};
 use super::loads::LoadIds;
@@ -37,8 +37,12 @@ pub(super) struct Part {
     pub(super) frontends: Vec<(Frontend, Protocol, Vec<Site>)>,
     /// Addresses of which every port is the Service's.
     pub(super) owned: Vec<Address>,
-    /// Addresses that are known outside.
+    /// Addresses that are known outside, and not a load balancer's.
     pub(super) vips: Vec<Vip>,
+    /// Addresses of its load balancer.
+    pub(super) balanced: Vec<Address>,
+    /// Nodes with ready endpoints, and how many, where its load balancer asks for that.
+    pub(super) local_ready: Vec<(NodeIndex, usize)>,
     /// Its health check.
     pub(super) health: Option<Health>,
     /// Its ports, with the labels of their frontends.
@@ -66,7 +70,7 @@ pub(super) enum Site {
 pub(super) struct Vip {
     /// The address.
     pub(super) address: Address,
-    /// Nodes that a load balancer finds healthy; `None` if all are alike to it.
+    /// Nodes with endpoints of their own; `None` if all are alike.
     pub(super) healthy: Option<Vec<NodeIndex>>,
 }
 
@@ -120,6 +124,11 @@ pub(super) fn compile(
             addresses.serve(&mut part, port, protocol, frontends, ranges);
         }
         part.vips.extend(addresses.vips(spec, gathered));
+        part.balanced.extend(addresses.load_balancers());
+    }
+    if !part.balanced.is_empty() && is_local(spec.external_traffic_policy.as_deref()) {
+        let is_v4 = cluster_ips(spec).next().is_some_and(|ip| ip.is_ipv4());
+        part.local_ready = ready_nodes(gathered, is_v4);
     }
     part.health = health(spec, gathered);
     part

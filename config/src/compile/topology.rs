@@ -198,15 +198,17 @@ impl<'c> Builder<'c> {
 
     fn external(&mut self, external: &External) {
         let is_proxy = self.cluster.proxies.iter().any(|proxy| proxy.name == external.name);
+        let is_prober = self.cluster.prober.iter().any(|prober| prober.name == external.name);
+        let is_vpc = external.network.is_vpc();
         self.attach(Machine {
             kind: PortKind::External { name: external.name.clone() },
             role: PortRole::Bridged(UPLINK),
             router: EDGE,
             mtu: external.mtu.unwrap_or(self.cluster.settings.cluster.mtu),
             // the outside may claim to be anyone
-            anti_spoof: false,
-            // load balancers reach pods where others outside do not
-            table: is_proxy.then_some(routes::FABRIC),
+            anti_spoof: is_vpc,
+            // load balancers and their checks reach pods where others outside do not
+            table: (is_proxy || is_prober || is_vpc).then_some(routes::FABRIC),
             interface: external.addresses.clone(),
             gateways: first_of_each_family(&external.gateways),
             loopback: Vec::new(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::fields::Fields;
 use crate::error::{Findings, Origin};
-use crate::gateway_settings::GatewaySettings;
+use crate::gateway_settings::{GatewaySettings, NodeCheckSettings};
 use crate::path::Field;
 use crate::syntax;
 use crate::tree::{Tree, Value};
@@ -27,8 +27,30 @@ pub(super) fn balancers(
         ingress_classes: fields.texts("ingress-classes").map_or(default.ingress_classes, owned),
         addresses,
         ingress_address: fields.parsed("ingress-address", syntax::address),
+        health_checks: fields.bool("health-checks").unwrap_or(default.health_checks),
+        draining: fields
+            .parsed("connection-draining", syntax::duration)
+            .unwrap_or(default.draining),
+        subsetting: fields.bool("subsetting").unwrap_or(default.subsetting),
+        node_check: node_check(&mut fields),
     };
     fields.finish();
+    settings
+}
+
+/// `node-check = { interval = "1s", unhealthy = 2 }`.
+fn node_check(fields: &mut Fields<'_, '_>) -> NodeCheckSettings {
+    let Some((tree, origin)) = fields.table("node-check") else {
+        return NodeCheckSettings::default();
+    };
+    let mut below = fields.below(tree, &origin);
+    let settings = NodeCheckSettings {
+        interval: below.parsed("interval", syntax::duration).filter(|time| !time.is_zero()),
+        timeout: below.parsed("timeout", syntax::duration).filter(|time| !time.is_zero()),
+        healthy: below.number("healthy", 1..=10),
+        unhealthy: below.number("unhealthy", 1..=10),
+    };
+    below.finish();
     settings
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::fields::Fields;
 use crate::check;
-use crate::cluster::ZONE_LABEL;
+use crate::cluster::{HostNetwork, ZONE_LABEL};
 use crate::draft::{Entry, Host};
 use crate::error::{Findings, Origin};
 use crate::interface::{self, Interface};
@@ -160,10 +160,32 @@ pub(super) fn host(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) ->
     gateways.extend(fields.all_parsed("gateways", syntax::address).unwrap_or_default());
     let mtu = fields.number("mtu", 576..=65_521);
     let interface = port(&mut fields);
+    let network = network(&mut fields);
+    if network.is_vpc() {
+        // machines of the network are alone on their links
+        for (_, at) in &mut addresses {
+            *at = IpNet::from(at.addr());
+        }
+    }
     fields.finish();
     own.about(&format!("external {name}"), origin);
     findings.0.extend(own.0);
-    Some(Host { name, addresses, gateways, mtu, interface, origin: Some(origin.clone()) })
+    let origin = Some(origin.clone());
+    Some(Host { name, addresses, gateways, mtu, interface, network, origin })
+}
+
+/// `network = "vpc"`, and `region = "europe-west1"` with it.
+fn network(fields: &mut Fields<'_, '_>) -> HostNetwork {
+    let is_vpc = fields.choice("network", &[("internet", false), ("vpc", true)]) == Some(true);
+    let region = fields.text("region").map(str::to_owned);
+    if is_vpc {
+        return HostNetwork::Vpc { region };
+    }
+    if region.is_some() {
+        let help = "write network = \"vpc\", or leave the region out";
+        fields.error(Field::of("region"), "only hosts of the nodes' network have a region", help);
+    }
+    HostNetwork::Internet
 }
 
 /// `port = { kind = "packet", interface = "eth1" }`.

@@ -11,7 +11,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
 
 use super::owners::{Owner, Owners};
 use crate::allocate::Addresses;
-use crate::cluster::{Cluster, External, Proxy};
+use crate::cluster::{Cluster, External, HostNetwork, Proxy};
 use crate::draft::{Draft, Entry};
 use crate::error::Findings;
 use crate::gateway_api::{Gateway, StatusAddress};
@@ -319,6 +319,7 @@ fn host(address: IpAddr, has_v6: bool, owners: &mut Owners) -> (Proxy, External)
         addresses: all.into_iter().map(IpNet::from).collect(),
         mtu: None,
         interface: None,
+        network: HostNetwork::Internet,
     };
     (Proxy { name, address, sources }, external)
 }

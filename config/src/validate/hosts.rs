@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::owners::{Owner, Owners};
-use crate::cluster::External;
+use crate::cluster::{External, HostNetwork};
 use crate::draft::{Draft, Host};
 use crate::error::Findings;
 use crate::path::Field;
@@ -40,7 +40,7 @@ pub(super) fn externals(
             note(Field::of("name"), message, "give each host a name of its own");
         }
         for (field, interface) in &host.addresses {
-            if let Err((message, help)) = unusable(draft, *interface) {
+            if let Err((message, help)) = unusable(draft, *interface, &host.network) {
                 note(field.clone(), message, help);
             }
             let owner = Owner::External(Arc::from(host.name.as_str()));
@@ -69,7 +69,11 @@ pub(super) fn externals(
     draft.hosts.iter().map(|host| external(host, &gateways)).collect()
 }
 
-fn unusable(draft: &Draft, interface: IpNet) -> Result<(), (String, &'static str)> {
+fn unusable(
+    draft: &Draft,
+    interface: IpNet,
+    network: &HostNetwork,
+) -> Result<(), (String, &'static str)> {
     let address = interface.addr();
     let is_host = interface.prefix_len() == interface.max_prefix_len();
     if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
@@ -88,10 +92,12 @@ fn unusable(draft: &Draft, interface: IpNet) -> Result<(), (String, &'static str
         return Ok(());
     }
     let settings = &draft.settings.cluster;
+    // machines of the network share the range of the nodes
+    let none = &Vec::new();
     for (key, ranges) in [
         ("pod-cidrs", &settings.pod_cidrs),
         ("service-cidrs", &settings.service_cidrs),
-        ("node-cidrs", &settings.node_cidrs),
+        ("node-cidrs", if network.is_vpc() { none } else { &settings.node_cidrs }),
         ("load-balancer-pools", &settings.load_balancer_pools),
     ] {
         if let Some(range) = ranges.iter().find(|range| range.contains(&address)) {
@@ -136,5 +142,6 @@ fn external(host: &Host, gateways: &BTreeMap<IpNet, IpAddr>) -> External {
         addresses,
         mtu: host.mtu,
         interface: host.interface.clone(),
+        network: host.network.clone(),
     }
 }

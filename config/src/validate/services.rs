@@ -58,7 +58,7 @@ pub(super) fn services(
     let before = Before::of(previous, settings);
     let mut ips = ClusterIps::new(settings);
     let mut node_ports = NodePorts::new(settings);
-    let mut balancers = LoadBalancers::new(settings, owners);
+    let mut balancers = LoadBalancers::new(&draft.settings, owners);
     let mut candidates = Vec::new();
     for (index, entry) in entries.values().enumerate() {
         let Object::Service(wanted) = &entry.object else { continue };

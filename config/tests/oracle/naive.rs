@@ -441,13 +441,13 @@ pub(crate) fn may_stay(
 
 /// Where packets from outside enter for addresses that are known there; pods and cluster IPs are
 /// not.
-pub(crate) fn entries(cluster: &Cluster, observed: &Observed) -> Vec<(IpAddr, Option<String>)> {
+pub(crate) fn entries(cluster: &Cluster, observed: &Observed) -> Vec<(IpAddr, Vec<String>)> {
     let mut entries = Vec::new();
     for node in &cluster.nodes {
-        entries.extend(node.addresses.iter().map(|ip| (*ip, Some(node.name.clone()))));
+        entries.extend(node.addresses.iter().map(|ip| (*ip, vec![node.name.clone()])));
     }
     for pod in cluster.pods.iter().filter(|pod| !pod.host_network) {
-        entries.extend(pod.addresses.iter().map(|ip| (*ip, None)));
+        entries.extend(pod.addresses.iter().map(|ip| (*ip, Vec::new())));
     }
     for service in cluster.services.iter().filter(|service| is_proxied(service)) {
         let spec = service.spec.as_ref().unwrap();
@@ -455,30 +455,36 @@ pub(crate) fn entries(cluster: &Cluster, observed: &Observed) -> Vec<(IpAddr, Op
         let ingress = status.iter().flat_map(|status| status.ingress.iter().flatten());
         for ip in ingress.filter_map(|ingress| ingress.ip.as_ref()?.parse::<IpAddr>().ok()) {
             if via(service, ip) == Some(Via::LoadBalancer) {
-                entries.push((ip, Some(entry(service, ip.is_ipv4(), cluster, observed))));
+                entries.push((ip, balanced(service, cluster, observed)));
             }
         }
         for ip in spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse::<IpAddr>().ok()) {
-            entries.push((ip, None));
+            entries.push((ip, Vec::new()));
         }
     }
     entries
 }
 
-/// The first healthy node by name; a node is healthy under a local policy if an endpoint is ready
-/// there. Ready nodes come first.
-fn entry(service: &Service, is_v4: bool, cluster: &Cluster, observed: &Observed) -> String {
+/// The healthy nodes, or all if none is: a node is healthy if it is ready, and under a local policy
+/// if an endpoint of the first family is ready there.
+fn balanced(service: &Service, cluster: &Cluster, observed: &Observed) -> Vec<String> {
     let spec = service.spec.as_ref().unwrap();
     let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
-    let mut nodes: Vec<&Node> = cluster.nodes.iter().map(|node| &**node).collect();
-    nodes.sort_by(|a, b| (!a.ready, &a.name).cmp(&(!b.ready, &b.name)));
-    let is_healthy = |node: &&&Node| {
-        !is_local
-            || ports(spec).any(|port| {
-                let places = places(service, port, is_v4, cluster, observed);
-                places.iter().any(|place| place.ready && place.is_on(node))
-            })
+    let first = spec.cluster_ips.iter().flatten().next().unwrap();
+    let is_v4 = !first.contains(':');
+    let has_endpoint = |node: &Node| {
+        ports(spec).any(|port| {
+            let places = places(service, port, is_v4, cluster, observed);
+            places.iter().any(|place| place.ready && place.is_on(node))
+        })
     };
-    let healthy = nodes.iter().find(is_healthy).or(nodes.first());
-    healthy.unwrap().name.clone()
+    let is_healthy = |node: &&Node| node.ready && (!is_local || has_endpoint(node));
+    let names = |nodes: Vec<&Node>| {
+        let mut names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+        names.sort();
+        names
+    };
+    let all: Vec<&Node> = cluster.nodes.iter().map(|node| &**node).collect();
+    let healthy: Vec<&Node> = all.iter().copied().filter(is_healthy).collect();
+    if healthy.is_empty() { names(all) } else { names(healthy) }
 }

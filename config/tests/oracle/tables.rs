@@ -94,10 +94,18 @@ pub(crate) fn may_stay(
 }
 
 /// The node that the edge sends packets for an address to.
-pub(crate) fn entry(target: IpAddr, compiled: &Compiled) -> Option<String> {
+pub(crate) fn entry(target: IpAddr, compiled: &Compiled) -> Vec<String> {
+    let name = |router| compiled.names.router(router).map(str::to_owned);
+    let mut rules = compiled.snapshot.forwarding.iter();
+    if let Some((_, rule)) = rules.find(|((address, ..), _)| address.to_ip() == target) {
+        let mut nodes: Vec<String> =
+            rule.nodes.routers().iter().filter_map(|router| name(*router)).collect();
+        nodes.sort();
+        return nodes;
+    }
     let topology = &compiled.snapshot.topology;
     match topology.route(topology.router(RouterId(0)).unwrap(), target.into()) {
-        Some(Route::Router(router)) => compiled.names.router(router).map(str::to_owned),
-        _ => None,
+        Some(Route::Router(router)) => name(router).into_iter().collect(),
+        _ => Vec::new(),
     }
 }

@@ -88,7 +88,9 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
         | Kind::TcpRoutes
         | Kind::UdpRoutes
         | Kind::BackendServices
-        | Kind::ForwardingRules => balanced::columns(kind),
+        | Kind::ForwardingRules
+        | Kind::HealthChecks
+        | Kind::FirewallRules => balanced::columns(kind),
         Kind::Ports => vec![
             column("NAME", |port| member(port, "/name")),
             column("ROLE", |port| member(port, "/role")),

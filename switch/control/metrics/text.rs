@@ -9,8 +9,17 @@ use super::{ConntrackReading, PortReading, Reading, WorkerReading};
 
 /// A reading in text.
 pub(super) fn write(reading: &Reading) -> String {
-    let Reading { generation, ports, drops, workers, conntrack, dns, refused, events_lost } =
-        reading;
+    let Reading {
+        generation,
+        ports,
+        drops,
+        workers,
+        conntrack,
+        dns,
+        refused,
+        balancers,
+        events_lost,
+    } = reading;
     let ConntrackReading { entries, capacity } = conntrack;
     let mut text = Text::default();
     text.gauge("kswitch_snapshot_generation", "Generation of the published snapshot.", *generation);
@@ -50,6 +59,14 @@ pub(super) fn write(reading: &Reading) -> String {
         let labels = [("policy", policy.as_str()), ("direction", direction), ("mode", mode)];
         text.sample(name, &labels, *count);
     }
+    let name = "kswitch_balancer_node_healthy";
+    text.head(name, "gauge", "Whether a network load balancer finds a node healthy.");
+    for (service, node, is_healthy) in &balancers.nodes {
+        text.sample(name, &[("service", service), ("node", node)], (*is_healthy).into());
+    }
+    let name = "kswitch_balancer_health_changes_total";
+    text.head(name, "counter", "Nodes found healthy that were not, or the other way round.");
+    text.sample(name, &[], balancers.health_changes);
     let name = "kswitch_events_lost_total";
     text.head(name, "counter", "Events of which nobody could be told, for want of room.");
     text.sample(name, &[], *events_lost);
@@ -129,6 +146,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::BalancerReading;
     use super::super::DnsReading;
     use super::*;
 
@@ -159,6 +177,10 @@ mod tests {
                 RefusedBy { policy: "shop/db".into(), direction: "ingress", is_audited: false },
                 11,
             )],
+            balancers: BalancerReading {
+                nodes: vec![("shop/web".into(), "node-a".into(), true)],
+                health_changes: 13,
+            },
             events_lost: 12,
         }
     }
@@ -182,6 +204,8 @@ mod tests {
             r#"kswitch_worker_idle_turns_total{worker="0",core="1"} 6"#,
             r#"kswitch_worker_sleeps_total{worker="0",core="1"} 8"#,
             r#"kswitch_worker_frames_total{worker="0",core="1"} 9"#,
+            r#"kswitch_balancer_node_healthy{service="shop/web",node="node-a"} 1"#,
+            "kswitch_balancer_health_changes_total 13",
             "kswitch_conntrack_entries 10",
             "kswitch_conntrack_capacity 65536",
         ] {

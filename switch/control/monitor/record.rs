@@ -17,9 +17,11 @@ use crate::dataplane::watch::{Event, What};
 pub struct EventRecord {
     /// When, as in RFC 3339, to a tenth of a second.
     pub time: String,
-    /// `new`, `closed`, `refused`, `audited`, or `lost` for events that nobody could be told.
+    /// `new`, `closed`, `refused`, `audited`, `health` where a load balancer finds a place healthy or
+    /// not any more, or `lost` for events that nobody could be told.
     pub event: String,
-    /// `forward`, `drop`, or `audit` where policies that are only watched would refuse.
+    /// `forward`, `drop`, or `audit` where policies that are only watched would refuse; of health
+    /// `healthy` or `unhealthy`.
     pub verdict: String,
     /// Why it went no further, as the metrics call it.
     pub reason: Option<String>,
@@ -57,6 +59,20 @@ impl Record for EventRecord {
 }
 
 impl EventRecord {
+    /// A place of a load balancer is found healthy, or not any more.
+    pub(super) fn health(service: &str, place: &str, is_healthy: bool, asked: &str) -> Self {
+        let word = if is_healthy { "healthy" } else { "unhealthy" };
+        Self {
+            time: when(SystemTime::now()),
+            event: "health".into(),
+            verdict: word.into(),
+            meaning: Some(format!("{word} for {service}, asked for {asked}")),
+            service: Some(service.to_owned()),
+            source_name: Some(place.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Events that were lost.
     pub(super) fn lost(count: u64) -> Self {
         Self {

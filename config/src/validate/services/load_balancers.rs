@@ -1,6 +1,6 @@
 //! Addresses of load balancers, as a cloud's controller assigns them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -11,8 +11,9 @@ use crate::allocate::Addresses;
 use crate::check::{ServiceType, family_name};
 use crate::draft::Entries;
 use crate::error::Findings;
+use crate::network_balancer::{self, Scheme, is_class_served, wanted_addresses};
 use crate::path::Field;
-use crate::settings::{Addressing, ClusterSettings};
+use crate::settings::{Addressing, Settings};
 use crate::validate::owners::Owners;
 
 /// The addresses that are taken and those that are free.
@@ -23,20 +24,31 @@ pub(super) struct LoadBalancers<'o> {
     /// What is served there: an address may be shared as long as its ports are not.
     frontends: HashMap<(IpAddr, i32, String), usize, ahash::RandomState>,
     pools: Vec<(IpNet, Addresses)>,
+    /// Those of the nodes' own network.
+    internal: Vec<(IpNet, Addresses)>,
+    reserved: BTreeMap<String, IpAddr>,
     owners: &'o Owners,
     addressing: Addressing,
 }
 
 impl<'o> LoadBalancers<'o> {
-    pub(super) fn new(settings: &ClusterSettings, owners: &'o Owners) -> Self {
+    pub(super) fn new(settings: &Settings, owners: &'o Owners) -> Self {
+        let Settings { cluster: settings, gateway, .. } = settings;
         let pool = |range: &IpNet| {
             let is_host = range.prefix_len() == range.max_prefix_len();
             (*range, Addresses::from(*range, u128::from(!is_host)))
+        };
+        // nodes take theirs from the start of the range
+        let half = |range: &IpNet| {
+            let bits = u32::from(range.max_prefix_len() - range.prefix_len());
+            (*range, Addresses::from(*range, 1_u128 << bits.saturating_sub(1).min(127)))
         };
         Self {
             taken: HashMap::default(),
             frontends: HashMap::default(),
             pools: settings.load_balancer_pools.iter().map(pool).collect(),
+            internal: settings.node_cidrs.iter().map(half).collect(),
+            reserved: gateway.addresses.clone(),
             owners,
             addressing: settings.addressing,
         }
@@ -79,6 +91,18 @@ impl<'o> LoadBalancers<'o> {
             }
             push(&mut candidate.service, address);
         }
+        if asked.is_none() && !has_status {
+            field = Field::of("metadata").key("annotations").key(network_balancer::ADDRESSES);
+            let names: Vec<String> =
+                wanted_addresses(&candidate.service).map(str::to_owned).collect();
+            for name in names {
+                let address = self.reserved.get(&name).copied().or_else(|| name.parse().ok());
+                match address {
+                    Some(address) => push(&mut candidate.service, address),
+                    None => note(&field, format!("no address is called `{name}`")),
+                }
+            }
+        }
         for address in addresses(&candidate.service) {
             self.taken.entry(address).or_insert(index);
             for (port, protocol) in candidate.service.spec.iter().flat_map(ports) {
@@ -103,7 +127,10 @@ impl<'o> LoadBalancers<'o> {
     pub(super) fn keep(&mut self, candidate: &mut Candidate<'_>) {
         let Some(before) = candidate.before else { return };
         for address in addresses(before) {
-            let is_of_pool = self.pools.iter().any(|(range, _)| range.contains(&address));
+            let is_of_pool = self
+                .pools_for(&candidate.service)
+                .iter()
+                .any(|(range, _)| range.contains(&address));
             if is_of_pool && self.is_free(address) && lacks(&candidate.service, address) {
                 self.taken.insert(address, candidate.index);
                 push(&mut candidate.service, address);
@@ -115,14 +142,17 @@ impl<'o> LoadBalancers<'o> {
     pub(super) fn allocate(&mut self, candidate: &mut Candidate<'_>, findings: &mut Findings) {
         let entry = candidate.entry;
         let families = candidate.spec().ip_families.clone().unwrap_or_default();
+        let is_internal = Scheme::of(&candidate.service).is_internal();
         for family in families {
             let of_family = |range: &IpNet| family_name(range.addr()) == family;
-            let sample = self.pools.iter().map(|(range, _)| *range).find(&of_family);
+            let sample =
+                self.pools_for(&candidate.service).iter().map(|(range, _)| *range).find(&of_family);
             let Some(sample) = sample else { continue };
             if !lacks(&candidate.service, sample.addr()) {
                 continue;
             }
-            let Self { taken, pools, owners, .. } = self;
+            let Self { taken, pools, internal, owners, .. } = self;
+            let pools = if is_internal { internal } else { pools };
             let is_free = |at: IpAddr| !taken.contains_key(&at) && owners.is_free(at);
             let mut of_family = pools.iter_mut().filter(|(range, _)| of_family(range));
             match of_family.find_map(|(_, free)| free.take(is_free)) {
@@ -141,7 +171,8 @@ impl<'o> LoadBalancers<'o> {
         }
         let spec = candidate.spec();
         let is_balanced = ServiceType::of(spec) == ServiceType::LoadBalancer;
-        let class = spec.load_balancer_class.clone();
+        let class =
+            spec.load_balancer_class.clone().filter(|_| !is_class_served(&candidate.service));
         if is_balanced && addresses(&candidate.service).next().is_none() {
             let (message, help) = match class {
                 Some(class) => (
@@ -158,6 +189,11 @@ impl<'o> LoadBalancers<'o> {
         }
     }
 
+    /// Where addresses of a Service come from.
+    fn pools_for(&self, service: &Service) -> &[(IpNet, Addresses)] {
+        if Scheme::of(service).is_internal() { &self.internal } else { &self.pools }
+    }
+
     fn is_free(&self, address: IpAddr) -> bool {
         !self.taken.contains_key(&address) && self.owners.is_free(address)
     }
@@ -168,7 +204,7 @@ fn lacks(service: &Service, like: IpAddr) -> bool {
     let Some(spec) = &service.spec else { return false };
     let family = family_name(like);
     ServiceType::of(spec) == ServiceType::LoadBalancer
-        && spec.load_balancer_class.is_none()
+        && is_class_served(service)
         && spec.load_balancer_ip.as_ref().is_none_or(String::is_empty)
         && spec.ip_families.iter().flatten().any(|at| at == family)
         && !ingress(service).any(|at| at.ip.as_deref().is_none_or(|ip| is_of(ip, family)))

@@ -38,6 +38,42 @@ pub(super) fn columns(kind: Kind) -> Vec<Column> {
             column("TARGET", |rule| member(rule, "/target")),
             column("HOSTS", |rule| member(rule, "/hosts")),
         ],
+        Kind::HealthChecks => vec![
+            NAME,
+            column("TYPE", |check| member(check, "/type")),
+            column("PATH", |check| member(check, "/path")),
+            column("PORT", |check| member(check, "/port")),
+            column("INTERVAL", |check| format!("{} s", member(check, "/intervalSeconds"))),
+            column("THRESHOLDS", |check| {
+                let one = |at| member(check, at);
+                format!("{} good, {} bad", one("/healthyThreshold"), one("/unhealthyThreshold"))
+            }),
+            column("UNHEALTHY", |check| {
+                let results = check["results"].as_object();
+                let mut ill: Vec<&str> = results
+                    .into_iter()
+                    .flatten()
+                    .filter(|(_, health)| *health == "UNHEALTHY")
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                ill.sort_unstable();
+                if ill.is_empty() { "<none>".to_owned() } else { ill.join(",") }
+            }),
+        ],
+        Kind::FirewallRules => vec![
+            NAME,
+            column("DIRECTION", |rule| member(rule, "/direction")),
+            column("SOURCES", |rule| all(rule, "/sourceRanges", "")),
+            column("DESTINATIONS", |rule| all(rule, "/destinationRanges", "")),
+            column("ALLOW", |rule| {
+                let allowed = rule["allowed"].as_array();
+                let one = |entry: &Value| {
+                    format!("{}:{}", member(entry, "/protocol"), all(entry, "/ports", ""))
+                };
+                allowed.into_iter().flatten().map(one).collect::<Vec<_>>().join(" ")
+            }),
+            column("TARGETS", |rule| member(rule, "/targets")),
+        ],
         _ => vec![
             NAME,
             column("HOSTNAMES", |route| member(route, "/spec/hostnames")),
