@@ -107,11 +107,11 @@ fn health(
     is_healthy: bool,
 ) -> &'static str {
     let key = (balancer.check.port, node.to_owned());
-    let is_checked = running.observed.node_health.contains_key(&key);
-    match is_healthy {
-        _ if !is_checked && running.cluster.prober.is_some() => "UNKNOWN",
-        true => "HEALTHY",
-        false => "UNHEALTHY",
+    // what agrees with what was thought before is no news, and changes nothing
+    match running.watchers.seen().get(&key).copied() {
+        None if running.cluster.prober.is_some() => "UNKNOWN",
+        seen if seen.unwrap_or(is_healthy) => "HEALTHY",
+        _ => "UNHEALTHY",
     }
 }
 
