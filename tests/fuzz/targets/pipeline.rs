@@ -1,0 +1,5 @@
+#![no_main]
+#[path = "../entries.rs"]
+mod entries;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| entries::pipeline::enter(octets));
