@@ -2,7 +2,7 @@
 //!
 //! [`control`] owns the cluster and publishes snapshots; [`dataplane`] carries frames by them;
 //! [`port`] moves frames in and out; [`lab`] makes the namespaces and links; [`agents`] listens
-//! inside the lab; [`cli`] talks to a running switch.
+//! inside the lab; [`cli`] talks to a running switch. [`rights`] says what each thread may do.
 
 pub mod agents;
 pub mod cases;
@@ -11,5 +11,6 @@ pub mod control;
 pub mod dataplane;
 pub mod lab;
 pub mod port;
+pub mod rights;
 pub mod sim;
 pub mod trace;

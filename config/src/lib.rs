@@ -35,6 +35,7 @@ mod path;
 mod policy_settings;
 mod program;
 pub mod routing;
+mod security_context;
 mod settings;
 mod source;
 mod suggest;
@@ -69,6 +70,7 @@ pub use node_controller::NodeController;
 pub use observed::{EntryPolicy, Observed};
 pub use policy_settings::PolicySettings;
 pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
+pub use security_context::{CAPABILITIES, SecurityContext};
 pub use settings::{
     Addressing, ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink,
     RangeSizes, Settings, Silence, StaticRoute, SwitchSettings, Timeouts,

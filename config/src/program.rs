@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::{Cluster, Pod};
+use crate::{Cluster, Pod, SecurityContext, security_context};
 
 /// Where programs are looked for that are named without a way to them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -63,6 +63,8 @@ pub struct Program {
     pub environment: Vec<(String, String)>,
     /// Where it starts.
     pub directory: String,
+    /// What it may do on the machine.
+    pub security: SecurityContext,
     /// Whether it has come up; others are not asked before.
     pub startup: Option<Probe>,
     /// Whether it can be used.
@@ -187,6 +189,7 @@ impl Cluster {
             liveness: probe(&container.liveness_probe),
             directory: container.working_dir.clone().unwrap_or_else(|| "/".to_owned()),
             environment: environment.clone(),
+            security: security_context::of(container, spec),
             command,
         }
     }

@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
+
+use crate::rights::keeper;
 
 /// A network namespace, kept alive.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl Namespace {
     ) -> io::Result<T> {
         let namespace = Arc::clone(&self.0);
         let (send, receive) = oneshot::channel();
-        thread::Builder::new().name("inside".into()).spawn(move || {
+        keeper::ask(move || {
             let result = setns(&*namespace, CloneFlags::CLONE_NEWNET)
                 .map_err(io::Error::from)
                 .and_then(|()| work());

@@ -13,6 +13,7 @@ use crate::agents::namespace::Namespace;
 use crate::agents::proxy::network::Home;
 use crate::agents::proxy::{self, Network, Proxy};
 use crate::lab::namespace;
+use crate::rights::{self, told};
 
 /// Threads that carry requests.
 const THREADS: usize = 2;
@@ -42,6 +43,7 @@ impl Running {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("balancer")
+            .on_thread_start(|| told("load balancers", rights::keep_none()))
             .enable_all()
             .build()?;
         let homes = Arc::<RwLock<HashMap<_, _>>>::default();

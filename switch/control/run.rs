@@ -21,6 +21,7 @@ use super::sweep::Sweep;
 use super::switch::Options;
 use super::{conntrack_timeouts, frame_io, lifecycle, metrics, socket};
 use crate::agents::echo::Echo;
+use crate::rights::{self, keeper, told};
 
 /// Exit code for a bad config.
 const BAD_CONFIG: u8 = 2;
@@ -36,6 +37,7 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 enum Error {
     Running(running::Error),
     Runtime(io::Error),
+    Rights(io::Error),
     Socket(io::Error),
     Metrics(io::Error),
     Signals(io::Error),
@@ -46,6 +48,7 @@ impl fmt::Display for Error {
         match self {
             Self::Running(error) => error.fmt(f),
             Self::Runtime(_) => f.write_str("cannot start the agents' runtime"),
+            Self::Rights(_) => f.write_str("cannot give up rights"),
             Self::Socket(_) => f.write_str("cannot listen on the control socket"),
             Self::Metrics(_) => f.write_str("cannot serve metrics"),
             Self::Signals(_) => f.write_str("cannot wait for signals"),
@@ -58,6 +61,7 @@ impl std::error::Error for Error {
         match self {
             Self::Running(error) => error.source(),
             Self::Runtime(error)
+            | Self::Rights(error)
             | Self::Socket(error)
             | Self::Metrics(error)
             | Self::Signals(error) => Some(error),
@@ -126,9 +130,14 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let name = cluster.settings.lab.name.clone();
     // signals wait from here on: one that comes during the start takes the lab down after it
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+    rights::keep_live().map_err(Error::Rights)?;
+    // containers may run programs that gain rights; nobody else here may
+    keeper::start().map_err(Error::Runtime)?;
+    rights::gain_none().map_err(Error::Rights)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("agents")
+        .on_thread_start(|| told("agents", rights::keep_signals()))
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;

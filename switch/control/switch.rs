@@ -19,6 +19,7 @@ use crate::dataplane::worker::{Manner, WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
 use crate::port::batch::Io;
 use crate::port::{Queue, Sender};
+use crate::rights;
 
 /// Ports that a worker has counters for: as many as a [`PortId`] can number.
 const PORTS_MAX: usize = 1 << 16;
@@ -81,6 +82,17 @@ impl std::error::Error for Error {
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Worker(error)
+    }
+}
+
+/// Leaves the calling worker what receiving and sending takes.
+fn confine() {
+    // a kernel that has no such filters is the user's choice; frames are forwarded all the same
+    if let Err(error) = rights::keep_none() {
+        tracing::warn!("a worker keeps its capabilities: {error}");
+    }
+    if let Err(error) = rights::calls::keep_workers() {
+        tracing::warn!("a worker keeps all system calls: {error}");
     }
 }
 
@@ -182,6 +194,7 @@ impl Switch {
             if pinned.send(done).is_err() || !done {
                 return Ok(());
             }
+            confine();
             worker.run(poll, &manner)
         })?;
         if is_pinned.recv() != Ok(true) {

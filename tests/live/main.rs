@@ -25,6 +25,7 @@ mod ports;
 mod power;
 mod probes;
 mod programs;
+mod rights;
 mod scale;
 mod see;
 mod traffic;
@@ -52,7 +53,11 @@ fn main() {
         probes::TESTS,
         labs::TESTS,
         life::TESTS,
+<<<<<<< HEAD
         links::TESTS,
+=======
+        rights::TESTS,
+>>>>>>> 341c5ae (rights: threads and containers may do what they must, and no more)
         churn::TESTS,
         power::TESTS,
         upkeep::TESTS,

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::log::{LINE_MAX, Log};
 use crate::lab::process;
+use crate::rights::{self, keeper};
 
 /// Added to the number of the signal that ended a program, for its exit code.
 const SIGNAL: i32 = 128;
@@ -51,11 +52,18 @@ pub(super) async fn start(
         .process_group(0);
     let output = || if log.is_some() { Stdio::piped() } else { Stdio::null() };
     command.stdout(output()).stderr(output());
+    let security = program.security.clone();
+    // as whom, before what: whoever is not root cannot become anybody else
+    security.group.or(security.user).map(|group| command.gid(group));
+    security.user.map(|user| command.uid(user));
     let (namespace, runtime) = (namespace.to_owned(), Handle::current());
     let spawned = spawn_blocking(move || {
-        process::inside(&namespace, || {
-            let _guard = runtime.enter();
-            command.spawn()
+        keeper::wait(move || {
+            process::inside(&namespace, || {
+                rights::container(&security)?;
+                let _guard = runtime.enter();
+                command.spawn()
+            })
         })
     });
     let mut child = spawned.await.map_err(io::Error::other)??;
