@@ -85,7 +85,7 @@ pub(crate) fn read(source: &Source, directory: &Path) -> Lab {
     lab.settings = Settings {
         lab: settings::lab(table("lab"), &part("lab"), directory, &mut lab.findings),
         cluster: settings::cluster(table("cluster"), &part("cluster"), &mut of_cluster),
-        switch: settings::switch(table("switch"), &part("switch"), &mut lab.findings),
+        switch: settings::switch(table("switch"), &part("switch"), directory, &mut lab.findings),
         dns: dns::dns(table("dns"), &part("dns"), &mut lab.findings),
         policy: policy::policy(table("policy"), &part("policy"), &mut lab.findings),
         gateway: balancers::balancers(

@@ -278,6 +278,8 @@ pub struct SwitchSettings {
     pub offloads: bool,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// The file with the token that whoever reads them must know; `None`: anybody may.
+    pub metrics_token: Option<PathBuf>,
     /// How long flows may stay silent.
     pub timeouts: Timeouts,
     /// Seed of every random choice; `None`: another one at each start.
@@ -300,6 +302,7 @@ impl Default for SwitchSettings {
             io: FrameIo::Auto,
             offloads: true,
             metrics: Some(Self::METRICS),
+            metrics_token: None,
             timeouts: Timeouts::default(),
             seed: None,
             anti_spoof: true,

@@ -1,6 +1,7 @@
 //! The counters, for Prometheus: `http://127.0.0.1:9464/metrics`.
 
 mod text;
+pub mod token;
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -19,6 +20,7 @@ use super::monitor::RefusedBy;
 use super::request::Record;
 use crate::agents::http::{self, Answer};
 use crate::trace::Query;
+use token::Token;
 
 /// Where the counters are unless the lab says otherwise.
 pub const DEFAULT_ADDRESS: SocketAddr =
@@ -206,7 +208,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves readings from this source.
+/// Serves readings from this source, to those who know the token if there is one.
 ///
 /// # Errors
 ///
@@ -214,27 +216,29 @@ impl Drop for Server {
 pub fn serve(
     listener: TcpListener,
     source: Arc<dyn Source>,
+    token: Option<Token>,
     runtime: &Handle,
 ) -> io::Result<Server> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let _guard = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let task = runtime.spawn(accept(listener, source)).abort_handle();
+    let task = runtime.spawn(accept(listener, source, token)).abort_handle();
     Ok(Server { address, task })
 }
 
-async fn accept(listener: tokio::net::TcpListener, source: Arc<dyn Source>) {
+async fn accept(listener: tokio::net::TcpListener, source: Arc<dyn Source>, token: Option<Token>) {
+    let token = token.map(Arc::new);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
-                    let source = Arc::clone(&source);
+                    let (source, token) = (Arc::clone(&source), token.clone());
                     connections.spawn(async move {
                         http::serve(stream, |request| {
-                            let source = Arc::clone(&source);
-                            async move { answer(request.method(), request.uri(), source).await }
+                            let (source, token) = (Arc::clone(&source), token.clone());
+                            async move { admit(&request, source, token.as_deref()).await }
                         })
                         .await
                     });
@@ -267,6 +271,21 @@ fn query(uri: &Uri) -> Query {
         }
     }
     query
+}
+
+/// Answers those who may ask.
+async fn admit<B>(
+    request: &hyper::Request<B>,
+    source: Arc<dyn Source>,
+    token: Option<&Token>,
+) -> Answer {
+    let (method, uri) = (request.method(), request.uri());
+    match token {
+        None => answer(method, uri, source).await,
+        Some(token) if !token.is_known(uri, request.headers()) => token::refusal(),
+        Some(token) if token.is_in(uri) => token.keep(answer(method, uri, source).await),
+        Some(_) => answer(method, uri, source).await,
+    }
 }
 
 async fn answer(method: &Method, uri: &Uri, source: Arc<dyn Source>) -> Answer {
@@ -320,7 +339,7 @@ mod tests {
     fn a_scrape_is_answered_and_the_end_closes() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = bind(Some("127.0.0.1:0".parse().unwrap())).unwrap();
-        let server = serve(listener, Arc::new(Fixed), runtime.handle()).unwrap();
+        let server = serve(listener, Arc::new(Fixed), None, runtime.handle()).unwrap();
         let address = server.address();
         let answer = get(address, "/metrics");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -330,6 +349,28 @@ mod tests {
         drop(server);
         drop(runtime);
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[test]
+    fn whoever_does_not_know_the_token_is_told_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "0123456789abcdef").unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = bind(Some("127.0.0.1:0".parse().unwrap())).unwrap();
+        let token = Some(Token::read(&path).unwrap());
+        let server = serve(listener, Arc::new(Fixed), token, runtime.handle()).unwrap();
+        for path in ["/", "/metrics", "/lab.json", "/trace", "/nothing"] {
+            let answer = get(server.address(), path);
+            assert!(answer.starts_with("HTTP/1.1 401"), "{path}: {answer}");
+            assert!(!answer.contains("kswitch_"), "{answer}");
+        }
+        let answer = get(server.address(), "/metrics?token=0123456789abcdef");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(
+            answer.contains("set-cookie: kswitch-token=0123456789abcdef; HttpOnly"),
+            "{answer}"
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::answer::Office;
+use super::metrics::token::Token;
 use super::monitor::Monitor;
 use super::onlookers::Onlookers;
 use super::running::{self, Running};
@@ -147,6 +148,8 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
         .map(|address| metrics::bind((address != SwitchSettings::METRICS).then_some(address)))
         .transpose()
         .map_err(Error::Metrics)?;
+    let token = switch_settings.metrics_token.as_deref().map(Token::read).transpose();
+    let token = token.map_err(Error::Metrics)?;
     let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
     let mut running = Running::start(cluster, echo, &options(&switch_settings), &progress)
         .map_err(Error::Running)?;
@@ -166,7 +169,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let metrics_server = metrics_listener
         .map(|listener| {
             let source = Arc::clone(&office) as Arc<dyn metrics::Source>;
-            metrics::serve(listener, source, runtime.handle())
+            metrics::serve(listener, source, token, runtime.handle())
         })
         .transpose()
         .map_err(Error::Metrics)?;

@@ -176,7 +176,12 @@ fn routes(fields: &mut Fields<'_, '_>) -> Option<Vec<StaticRoute>> {
 }
 
 /// `[switch]`.
-pub(super) fn switch(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) -> SwitchSettings {
+pub(super) fn switch(
+    tree: &Tree<'_>,
+    origin: &Origin,
+    directory: &Path,
+    findings: &mut Findings,
+) -> SwitchSettings {
     let default = SwitchSettings::default();
     let mut fields = Fields::new(tree, origin, findings);
     let workers = fields.number::<usize>("workers", 1..=WORKERS);
@@ -187,6 +192,15 @@ pub(super) fn switch(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) 
             help: "write it as in \"127.0.0.1:9464\", or \"off\"".into(),
         }),
     });
+    let metrics_token = fields.text("metrics-token-file").map(|file| directory.join(file));
+    if metrics_token.is_none()
+        && let Some(Some(address)) = metrics
+        && !address.ip().is_loopback()
+    {
+        let message = format!("whoever reaches {address} can read what the lab does");
+        let help = "name a file with a secret as `metrics-token-file`, or serve on 127.0.0.1";
+        fields.error(Field::of("metrics"), message, help);
+    }
     let timeouts = match fields.table("timeouts") {
         Some((tree, origin)) => timeouts(fields.below(tree, &origin)),
         None => default.timeouts,
@@ -209,6 +223,7 @@ pub(super) fn switch(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) 
             .unwrap_or(default.io),
         offloads: fields.bool("offloads").unwrap_or(default.offloads),
         metrics: metrics.unwrap_or(default.metrics),
+        metrics_token,
         timeouts,
         seed: fields.number("seed", 0..=i64::MAX),
         anti_spoof: fields.bool("anti-spoof").unwrap_or(default.anti_spoof),
