@@ -53,11 +53,8 @@ fn main() {
         probes::TESTS,
         labs::TESTS,
         life::TESTS,
-<<<<<<< HEAD
         links::TESTS,
-=======
         rights::TESTS,
->>>>>>> 341c5ae (rights: threads and containers may do what they must, and no more)
         churn::TESTS,
         power::TESTS,
         upkeep::TESTS,
