@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub mod batch;
 pub mod memory;
 pub mod packet;
+pub mod pages;
 pub mod plain;
 pub mod tap;
 

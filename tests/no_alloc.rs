@@ -13,8 +13,9 @@ use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
+use kswitch::dataplane::burst::Arrival;
 use kswitch::dataplane::pipeline::Output;
-use kswitch::dataplane::{Counters, Frame, Pipeline, Verdict};
+use kswitch::dataplane::{Counters, Frame, Parsed, Pipeline, Verdict};
 use kswitch::sim::World;
 use kswitch::sim::craft::Craft;
 use kswitch_config::{Draft, Observed, PortKind};
@@ -88,15 +89,10 @@ fn an_established_frame_allocates_nothing() {
     let mut carry = |pipeline: &mut Pipeline, buffer: &mut Vec<u8>| {
         buffer.copy_from_slice(&original);
         let mut frame = Frame::new(buffer);
-        let parsed = frame.parse();
-        let hash = match &parsed {
-            Ok(kswitch::dataplane::Parsed::Ip(packet)) => {
-                pipeline.shared.conntrack.hash(&packet.flow)
-            }
-            _ => panic!("no packet"),
-        };
+        let arrival = Arrival::of(&frame, &pipeline.shared.conntrack);
+        assert!(matches!(arrival.parsed, Ok(Parsed::Ip(_))));
         let (id, snapshot) = (port.id, world.snapshot());
-        pipeline.forward(snapshot, world.now(), id, &mut frame, (parsed, hash), &mut out)
+        pipeline.forward(snapshot, world.now(), id, &mut frame, &arrival, &mut out)
     };
     assert!(matches!(carry(&mut pipeline, &mut buffer), Verdict::Forwarded(_)));
     let before = ALLOCATIONS.with(Cell::get);

@@ -18,7 +18,7 @@ use crate::dataplane::watch::Watch;
 use crate::dataplane::worker::{Manner, WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
 use crate::port::batch::Io;
-use crate::port::{Queue, Sender};
+use crate::port::{Queue, Sender, pages};
 use crate::rights;
 
 /// Ports that a worker has counters for: as many as a [`PortId`] can number.
@@ -99,7 +99,7 @@ fn confine() {
 /// The tables that all workers share, empty.
 pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
     Arc::new(Shared {
-        conntrack: Conntrack::new(connections, connections, seed),
+        conntrack: Conntrack::advised(connections, connections, seed, &pages::enlarge),
         fdb: Fdb::new(LEARNED_MAX, seed),
         neighbours: Neighbours::new(LEARNED_MAX, seed),
         affinity: Affinities::new(AFFINITIES_MAX, seed),

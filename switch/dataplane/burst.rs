@@ -17,11 +17,28 @@ pub const BURST: usize = 32;
 const BUFFER_STRIDE: usize = BUFFER_OCTETS.next_multiple_of(128) + 64;
 
 /// What is known of a frame before it is carried.
+///
+/// It stays where parsing has put it: copies of what was stored piece by piece cost more than all
+/// else that is done to an established frame, since the processor waits for each piece.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    parsed: Result<Parsed, DropReason>,
+pub struct Arrival {
+    /// What the frame is, or why it is none.
+    pub parsed: Result<Parsed, DropReason>,
     /// [`Conntrack::hash`] of its flow, zero where there is none.
-    hash: u64,
+    pub hash: u64,
+}
+
+impl Arrival {
+    /// What is to be known of a frame that is judged by a pipeline with this conntrack.
+    #[inline]
+    pub fn of(frame: &Frame<'_>, conntrack: &Conntrack) -> Self {
+        let parsed = frame.parse();
+        let hash = match &parsed {
+            Ok(Parsed::Ip(packet)) => conntrack.hash(&packet.flow),
+            _ => 0,
+        };
+        Self { parsed, hash }
+    }
 }
 
 /// A burst of frames: their buffers, and what parsing found.
@@ -109,11 +126,8 @@ impl Burst {
         let frames = self.buffers.iter_mut().zip(&self.octets).take(self.count);
         for ((buffer, octets), arrival) in frames.zip(&mut self.arrivals) {
             total += octets.saturating_sub(VNET_HEADER);
-            arrival.parsed = Frame::new(buffer.get_mut(..*octets).unwrap_or(&mut [])).parse();
-            arrival.hash = match &arrival.parsed {
-                Ok(Parsed::Ip(packet)) => conntrack.hash(&packet.flow),
-                _ => 0,
-            };
+            let frame = Frame::new(buffer.get_mut(..*octets).unwrap_or(&mut []));
+            *arrival = Arrival::of(&frame, conntrack);
         }
         // in a loop of its own, so that nothing stands between one load and the next
         for Arrival { parsed, hash } in self.arrivals.iter().take(self.count) {
@@ -139,8 +153,7 @@ impl Burst {
             let buffer = buffer.get_mut(..*octets).unwrap_or(&mut []);
             out.begin(number, buffer);
             let mut frame = Frame::new(buffer);
-            let Arrival { parsed, hash } = *arrival;
-            let verdict = pipeline.forward(snapshot, now, ingress, &mut frame, (parsed, hash), out);
+            let verdict = pipeline.forward(snapshot, now, ingress, &mut frame, arrival, out);
             out.end(verdict);
         }
     }

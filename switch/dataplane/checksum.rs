@@ -66,8 +66,22 @@ pub const fn delta(old: u64, new: u64) -> u16 {
 /// value is already unusual is passed on as it came.
 ///
 /// Source: RFC 1624 §3, equation 3: `HC' = ~(~HC + ~m + m')`.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "two words fold to one at once")]
 pub const fn updated(checksum: u16, delta: u16) -> u16 {
-    if delta == 0 || delta == 0xffff { checksum } else { !fold(!checksum as u64 + delta as u64) }
+    if delta == 0 || delta == 0xffff {
+        return checksum;
+    }
+    let sum = !checksum as u32 + delta as u32;
+    !((sum & 0xffff) + (sum >> 16)) as u16
+}
+
+/// Both changes, one after the other, as one.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "two words fold to one at once")]
+pub const fn joined(one: u16, other: u16) -> u16 {
+    let sum = one as u32 + other as u32;
+    ((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 /// The delta of replacing the addresses of `old` by those of `new`.

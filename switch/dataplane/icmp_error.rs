@@ -1,6 +1,7 @@
 //! ICMP errors about flows of the switch: carried back along the flow, with the packet they quote
 //! turned into the one its sender sent.
 
+use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::{Address, Binding, Endpoint, Flow, Protocol};
 
 use super::checksum::{delta, sum, updated};
@@ -72,6 +73,11 @@ fn with_deltas(mut outer: Binding, packet: &Packet) -> Binding {
         super::rewrite::deltas(packet.flow.protocol, ends, (outer.source, outer.target));
     outer.ip_delta = ip;
     outer.transport_delta = transport;
+    outer.flags = if ends == (outer.source, outer.target) {
+        outer.flags.without(BindingFlags::NAT)
+    } else {
+        outer.flags.and(BindingFlags::NAT)
+    };
     outer
 }
 

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::conntrack::{self, Found, Signal, TcpFlags};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Fdb, Flow, Gateway, Neighbours, Port, PortId, PortRole, RouterId,
-    Snapshot, Tick,
+    Address, Binding, Conntrack, Fdb, Flow, Gateway, Hop, Neighbours, Port, PortId, PortRole,
+    RouterId, Snapshot, Tick,
 };
 
 use super::admit::{self, Admitted};
+use super::burst::Arrival;
 use super::clock::Ahead;
 use super::cut::{self, Cutter};
 use super::decision::{Decision, Trail};
@@ -196,9 +197,8 @@ impl Pipeline {
         }
     }
 
-    /// Carries one frame to its fate.
+    /// Carries one frame, and what is known of it, to its fate.
     ///
-    /// `hash` is [`Conntrack::hash`] of the packet's flow, zero where there is none.
     /// **Cost**: established, one conntrack slot and the port's record; no allocation.
     #[inline]
     pub fn forward(
@@ -207,7 +207,7 @@ impl Pipeline {
         now: Tick,
         ingress: PortId,
         frame: &mut Frame<'_>,
-        (parsed, hash): (Result<Parsed, DropReason>, u64),
+        arrival: &Arrival,
         out: &mut impl Output,
     ) -> Verdict {
         let Some(port) = snapshot.topology.port(ingress) else {
@@ -215,10 +215,11 @@ impl Pipeline {
             return Verdict::Dropped(DropReason::PortGone);
         };
         let at = At { snapshot, now, ingress, port };
+        let Arrival { parsed, hash } = arrival;
         let judged = match parsed {
             _ if port.is_down => Err(DropReason::NodeDown.into()),
-            Ok(parsed) => self.judge(at, frame, parsed, hash, out),
-            Err(reason) => Err(reason.into()),
+            Ok(parsed) => self.judge(at, frame, parsed, *hash, out),
+            Err(reason) => Err((*reason).into()),
         };
         match judged {
             Ok(verdict) => {
@@ -230,28 +231,43 @@ impl Pipeline {
                 verdict
             }
             Err(refusal) => {
-                self.counters.count_drop(ingress, refusal.reason);
-                self.note(|| Decision::Refused(refusal));
-                self.tell_refusal(at, parsed, refusal.reason);
-                if let Ok(Parsed::Ip(packet)) = parsed {
-                    self.speak(at, frame, &packet, refusal, out);
-                }
+                let packet = match parsed {
+                    Ok(Parsed::Ip(packet)) => Some(packet),
+                    _ => None,
+                };
+                self.refuse(at, frame, packet, refusal, out);
                 Verdict::Dropped(refusal.reason)
             }
         }
     }
 
+    /// Counts and tells a refusal, aloud where it is of that kind.
+    #[cold]
+    #[inline(never)]
+    fn refuse(
+        &mut self,
+        at: At<'_>,
+        frame: &Frame<'_>,
+        packet: Option<&Packet>,
+        refusal: Refusal,
+        out: &mut impl Output,
+    ) {
+        self.counters.count_drop(at.ingress, refusal.reason);
+        self.note(|| Decision::Refused(refusal));
+        self.tell_refusal(at, packet, refusal.reason);
+        if let Some(packet) = packet {
+            self.speak(at, frame, packet, refusal, out);
+        }
+    }
+
     /// Tells of a refusal, if anybody wants to know.
-    fn tell_refusal(&mut self, at: At<'_>, parsed: Result<Parsed, DropReason>, reason: DropReason) {
+    fn tell_refusal(&mut self, at: At<'_>, packet: Option<&Packet>, reason: DropReason) {
         let account = std::mem::take(&mut self.account);
         let Some(watch) = &self.watch else { return };
         if account.denied.is_none() && !watch.is_on() {
             return;
         }
-        let flow = match parsed {
-            Ok(Parsed::Ip(packet)) => Some(packet.flow),
-            _ => None,
-        };
+        let flow = packet.map(|packet| packet.flow);
         let Account { frontend, denied, is_end } = account;
         watch.tell(at.event(flow, frontend, What::Refused { reason, denied, is_end }));
     }
@@ -270,7 +286,7 @@ impl Pipeline {
         &mut self,
         at: At<'_>,
         frame: &mut Frame<'_>,
-        parsed: Parsed,
+        parsed: &Parsed,
         hash: u64,
         out: &mut impl Output,
     ) -> Result<Verdict, Refusal> {
@@ -290,16 +306,16 @@ impl Pipeline {
             Parsed::Other => return Ok(self.bridge(at, frame, out)?),
         };
         if matches!(packet.kind, Kind::NeighbourDiscovery(_)) {
-            return Ok(self.discovery(at, frame, &packet, out)?);
+            return Ok(self.discovery(at, frame, packet, out)?);
         }
         if target_mac.is_group() || packet.flow.target.address.is_multicast() {
-            check_group(at, &packet)?;
+            check_group(at, packet)?;
             return Ok(self.bridge(at, frame, out)?);
         }
         if let Some(fragment) = packet.fragment {
-            return self.piece(at, frame, &packet, fragment, out);
+            return self.piece(at, frame, packet, fragment, out);
         }
-        self.unicast(at, frame, &packet, hash, out)
+        self.unicast(at, frame, packet, hash, out)
     }
 
     /// A packet from one machine to one machine.
@@ -312,34 +328,61 @@ impl Pipeline {
         hash: u64,
         out: &mut impl Output,
     ) -> Result<Verdict, Refusal> {
-        let found = match packet.kind {
-            Kind::IcmpError => return self.related(at, frame, packet, out),
-            _ => self.shared.conntrack.find(&packet.flow, hash),
+        if packet.kind == Kind::IcmpError {
+            return self.related(at, frame, packet, out);
+        }
+        let Some(found) = self.shared.conntrack.find(&packet.flow, hash) else {
+            return self.begin(at, frame, packet, out);
         };
-        let known = match found {
-            Some(found)
-                if found.binding.generation == at.snapshot.generation
-                    && found.binding.ingress == at.ingress =>
-            {
-                self.counters.established.add(1);
-                self.follow(&found, packet, at.now)?.then_some(found.binding)
+        let is_current = found.binding.generation == at.snapshot.generation
+            && found.binding.ingress == at.ingress;
+        if is_current {
+            self.counters.established.add(1);
+            if self.follow(&found, packet, at.now)? {
+                return self.send(at.snapshot, frame, packet, &found.binding, out);
             }
-            Some(found) => self.readmit(at, packet, &found)?,
-            None => None,
-        };
-        let binding = match known {
-            Some(binding) => binding,
-            None if packet.is_later_fragment() => return Err(DropReason::Fragmented.into()),
-            None => match self.admit(at, frame, packet)? {
-                Admitted::Bound(binding) => binding,
-                Admitted::Router => {
-                    icmp::echo_in_place(frame, packet)?;
-                    out.send(at.ingress, frame.buffer());
-                    return Ok(Verdict::Answered);
-                }
-            },
-        };
-        self.send(at.snapshot, frame, packet, &binding, out)
+            return self.begin(at, frame, packet, out);
+        }
+        // a copy, so that what was found need not lie in memory for those that are sent on at once
+        self.resume(at, frame, packet, &{ found }, out)
+    }
+
+    /// A packet whose flow was judged by older tables, or at another port.
+    #[inline(never)]
+    fn resume(
+        &mut self,
+        at: At<'_>,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        found: &Found,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        match self.readmit(at, packet, found)? {
+            Some(binding) => self.send(at.snapshot, frame, packet, &binding, out),
+            None => self.begin(at, frame, packet, out),
+        }
+    }
+
+    /// The first packet of a flow.
+    #[inline(never)]
+    fn begin(
+        &mut self,
+        at: At<'_>,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        if packet.is_later_fragment() {
+            return Err(DropReason::Fragmented.into());
+        }
+        match self.admit(at, frame, packet)? {
+            Admitted::Bound(binding) => self.send(at.snapshot, frame, packet, &binding, out),
+            Admitted::Router => {
+                icmp::echo_in_place(frame, packet)?;
+                out.send(at.ingress, frame.buffer());
+                Ok(Verdict::Answered)
+            }
+        }
     }
 
     /// Rewrites a frame by its binding and sends it, in fragments where it must be.
@@ -357,18 +400,34 @@ impl Pipeline {
     ) -> Result<Verdict, Refusal> {
         let hop = snapshot.topology.hop(binding.hop).ok_or(DropReason::PortGone)?;
         if packet.ttl <= binding.hops && binding.hops > 0 {
-            return Err(admit::ttl_exceeded(snapshot, binding, packet));
+            let binding = *binding;
+            return Err(admit::ttl_exceeded(snapshot, &binding, packet));
         }
         if packet.ip_octets() > usize::from(hop.mtu) && !fits_by_segment(frame, packet, hop.mtu) {
-            if !cut::may_cut(frame, packet) {
-                return Err(Refusal { reason: DropReason::TooBig, router: None, mtu: hop.mtu });
-            }
-            rewrite::apply(frame, packet, binding, hop);
-            self.cutter.send(frame, packet, hop.mtu, hop.port, out);
-            return Ok(Verdict::Forwarded(hop.port));
+            let binding = *binding;
+            return self.send_cut(frame, packet, &binding, hop, out);
         }
         rewrite::apply(frame, packet, binding, hop);
         out.send(hop.port, frame.buffer());
+        Ok(Verdict::Forwarded(hop.port))
+    }
+
+    /// Sends a frame that is longer than the link takes, in fragments if it may be cut.
+    #[cold]
+    #[inline(never)]
+    fn send_cut(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        binding: &Binding,
+        hop: &Hop,
+        out: &mut impl Output,
+    ) -> Result<Verdict, Refusal> {
+        if !cut::may_cut(frame, packet) {
+            return Err(Refusal { reason: DropReason::TooBig, router: None, mtu: hop.mtu });
+        }
+        rewrite::apply(frame, packet, binding, hop);
+        self.cutter.send(frame, packet, hop.mtu, hop.port, out);
         Ok(Verdict::Forwarded(hop.port))
     }
 

@@ -6,7 +6,7 @@
 use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::{Address, Binding, Endpoint, Hop, MacAddress, Protocol};
 
-use super::checksum::{delta, fold, updated};
+use super::checksum::{fold, joined, updated};
 use super::{Frame, Kind, Packet};
 
 /// Writes Ethernet destination and source.
@@ -43,8 +43,7 @@ pub fn apply(frame: &mut Frame<'_>, packet: &Packet, binding: &Binding, hop: &Ho
     } else {
         ipv6(bytes, packet, binding);
     }
-    let rewritten = binding.source != packet.flow.source || binding.target != packet.flow.target;
-    if rewritten && !packet.is_later_fragment() {
+    if binding.flags.has(BindingFlags::NAT) && !packet.is_later_fragment() {
         transport(bytes, packet, binding, partial);
     }
 }
@@ -55,14 +54,14 @@ fn ipv4(bytes: &mut [u8], packet: &Packet, binding: &Binding) {
     let Some(header) = bytes.get_mut(packet.ip..).and_then(<[u8]>::first_chunk_mut::<20>) else {
         return;
     };
-    let ttl = header[8].saturating_sub(binding.hops);
+    let hops = binding.hops.min(header[8]);
+    header[8] -= hops;
     // the word of TTL and protocol falls by hops × 256, whatever its value
-    let ttl_delta = delta(u64::from(header[8]) << 8, u64::from(ttl) << 8);
-    header[8] = ttl;
+    let ttl_delta = if hops == 0 { 0 } else { !(u16::from(hops) << 8) };
     header[12..16].copy_from_slice(&binding.source.address.low32().to_be_bytes());
     header[16..20].copy_from_slice(&binding.target.address.low32().to_be_bytes());
     let sum = u16::from_be_bytes([header[10], header[11]]);
-    let sum = updated(updated(sum, ttl_delta), binding.ip_delta);
+    let sum = updated(sum, joined(ttl_delta, binding.ip_delta));
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -80,44 +79,53 @@ fn ipv6(bytes: &mut [u8], packet: &Packet, binding: &Binding) {
 /// Writes ports (or an echo's identifier) and the transport checksum.
 #[inline]
 fn transport(bytes: &mut [u8], packet: &Packet, binding: &Binding, partial: bool) {
-    let at = packet.transport;
     let checksum_at = match packet.kind {
-        Kind::Tcp(_) => at + 16,
-        Kind::Udp => at + 6,
-        Kind::EchoRequest | Kind::EchoReply => at + 2,
-        Kind::Sctp(_) => {
-            sctp(bytes, packet, binding);
-            return;
-        }
-        // ICMPv6 of any kind is covered by the pseudo-header
-        _ if packet.flow.protocol == Protocol::ICMPV6 => at + 2,
-        _ => return,
+        Kind::Tcp(_) => 16,
+        Kind::Udp => 6,
+        _ => return others(bytes, packet, binding),
     };
-    match packet.kind {
-        Kind::Tcp(_) | Kind::Udp => set_ports(bytes, at, binding.source, binding.target),
-        Kind::EchoRequest | Kind::EchoReply => put_u16(bytes, at + 4, binding.source.port),
-        _ => {}
-    }
-    let Some(sum) = get_u16(bytes, checksum_at) else { return };
-    let is_udp = matches!(packet.kind, Kind::Udp);
-    if is_udp && sum == 0 && packet.is_v4() && !partial {
-        return; // the sender computed none
-    }
-    let sum = if partial && matches!(packet.kind, Kind::Tcp(_) | Kind::Udp) {
+    let Some(header) = bytes.get_mut(packet.transport..) else { return };
+    set_ports(header, binding.source, binding.target);
+    let Some(room) = header.get_mut(checksum_at..).and_then(<[u8]>::first_chunk_mut) else {
+        return;
+    };
+    let (sum, is_udp) = (u16::from_be_bytes(*room), packet.kind == Kind::Udp);
+    let sum = if partial {
         // the field holds the pseudo-header's sum itself, not its complement, and no ports
         !updated(!sum, binding.ip_delta)
+    } else if is_udp && sum == 0 && packet.is_v4() {
+        return; // the sender computed none
     } else {
         match updated(sum, binding.transport_delta) {
             0 if is_udp => 0xffff,
             sum => sum,
         }
     };
-    put_u16(bytes, checksum_at, sum);
+    *room = sum.to_be_bytes();
 }
 
-fn set_ports(bytes: &mut [u8], at: usize, source: Endpoint, target: Endpoint) {
-    put_u16(bytes, at, source.port);
-    put_u16(bytes, at + 2, target.port);
+/// The transport header of what is neither TCP nor UDP.
+#[inline(never)]
+fn others(bytes: &mut [u8], packet: &Packet, binding: &Binding) {
+    let at = packet.transport;
+    match packet.kind {
+        Kind::Sctp(_) => return sctp(bytes, packet, binding),
+        Kind::EchoRequest | Kind::EchoReply => put_u16(bytes, at + 4, binding.source.port),
+        // ICMPv6 of any kind is covered by the pseudo-header
+        _ if packet.flow.protocol == Protocol::ICMPV6 => {}
+        _ => return,
+    }
+    if let Some(sum) = get_u16(bytes, at + 2) {
+        put_u16(bytes, at + 2, updated(sum, binding.transport_delta));
+    }
+}
+
+/// Writes the ports at the head of a transport header.
+#[inline]
+fn set_ports(header: &mut [u8], source: Endpoint, target: Endpoint) {
+    if let Some(room) = header.first_chunk_mut() {
+        *room = (u32::from(source.port) << 16 | u32::from(target.port)).to_be_bytes();
+    }
 }
 
 /// Writes SCTP's ports and, if they changed, its checksum. There is no pseudo-header, and a CRC
@@ -132,7 +140,7 @@ fn sctp(bytes: &mut [u8], packet: &Packet, binding: &Binding) {
     let Some(segment) = bytes.get_mut(packet.transport..packet.end) else { return };
     let Some(sum) = segment.get(8..12).and_then(|room| room.first_chunk().copied()) else { return };
     let was_right = packet.fragment.is_none() && summed(segment) == sum;
-    set_ports(segment, 0, binding.source, binding.target);
+    set_ports(segment, binding.source, binding.target);
     let sum = if was_right { summed(segment) } else { sum };
     if let Some(room) = segment.get_mut(8..12) {
         room.copy_from_slice(&sum);

@@ -9,10 +9,11 @@ use kswitch_tables::{
     Conntrack, Endpoint, Fdb, Flow, Neighbours, PortId, Protocol, Snapshot, Tick,
 };
 
+use crate::dataplane::burst::Arrival;
 use crate::dataplane::clock::Ahead;
 use crate::dataplane::decision::{Decision, Trail};
 use crate::dataplane::frame::{TCP_ACK, TCP_SYN};
-use crate::dataplane::{Counters, Frame, Output, Parsed, Pipeline, Shared, Verdict};
+use crate::dataplane::{Counters, Frame, Output, Pipeline, Shared, Verdict};
 use crate::sim::craft::{Body, Craft};
 use crate::sim::link::next_mac;
 use crate::sim::read::Received;
@@ -101,16 +102,12 @@ impl<'t> Probe<'t> {
         let target = next_mac(&self.snapshot.topology, port, packet.target.address)?;
         let mut buffer = packet.frame(port.mac, target);
         let mut frame = Frame::new(&mut buffer);
-        let parsed = frame.parse();
-        let hash = match &parsed {
-            Ok(Parsed::Ip(packet)) => self.pipeline.shared.conntrack.hash(&packet.flow),
-            _ => 0,
-        };
+        let arrival = Arrival::of(&frame, &self.pipeline.shared.conntrack);
         self.pipeline.trail = Some(Box::new(Trail { decisions: Vec::new(), choice }));
         let mut kept = Kept::default();
         let (snapshot, now) = (self.snapshot, self.now);
         let verdict =
-            self.pipeline.forward(snapshot, now, port.id, &mut frame, (parsed, hash), &mut kept);
+            self.pipeline.forward(snapshot, now, port.id, &mut frame, &arrival, &mut kept);
         let trail = self.pipeline.trail.take().unwrap_or_default();
         Some(Tried { verdict, decisions: trail.decisions, sent: kept.0 })
     }

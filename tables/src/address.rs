@@ -10,45 +10,56 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 ///
 /// Source: RFC 4291 §2.5.5.2.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Address(u128);
+pub struct Address {
+    // two words rather than one of 128 bits, which would align every flow to 16 octets and pad
+    // it by a third
+    high: u64,
+    low: u64,
+}
 
-const V4_MAPPED: u128 = 0xffff_0000_0000;
+const V4_MAPPED: u64 = 0xffff_0000_0000;
 
 impl Address {
     /// `0.0.0.0`.
-    pub const UNSPECIFIED_V4: Self = Self(V4_MAPPED);
+    pub const UNSPECIFIED_V4: Self = Self::v4(0);
     /// `::`.
-    pub const UNSPECIFIED_V6: Self = Self(0);
+    pub const UNSPECIFIED_V6: Self = Self::v6(0);
 
     /// The IPv4 address of these 32 bits, host order.
+    #[inline]
     pub const fn v4(bits: u32) -> Self {
-        Self(V4_MAPPED | bits as u128)
+        Self { high: 0, low: V4_MAPPED | bits as u64 }
     }
 
     /// The IPv6 address of these 128 bits, host order.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a half each")]
     pub const fn v6(bits: u128) -> Self {
-        Self(bits)
+        Self { high: (bits >> 64) as u64, low: bits as u64 }
     }
 
     /// All 128 bits, host order; IPv4 in its mapped form.
+    #[inline]
     pub const fn bits(self) -> u128 {
-        self.0
+        (self.high as u128) << 64 | self.low as u128
     }
 
     /// The low 32 bits, host order: the whole of an IPv4 address.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
     pub const fn low32(self) -> u32 {
-        self.0 as u32
+        self.low as u32
     }
 
     /// Whether this is an IPv4 address.
+    #[inline]
     pub const fn is_v4(self) -> bool {
-        self.0 >> 32 == V4_MAPPED >> 32
+        self.high == 0 && self.low >> 32 == V4_MAPPED >> 32
     }
 
     /// Whether this is `0.0.0.0` or `::`.
     pub const fn is_unspecified(self) -> bool {
-        self.0 == Self::UNSPECIFIED_V4.0 || self.0 == 0
+        self.high == 0 && (self.low == V4_MAPPED || self.low == 0)
     }
 
     /// Whether this is a multicast address, or IPv4's limited broadcast.
@@ -56,18 +67,18 @@ impl Address {
         if self.is_v4() {
             self.low32() >> 28 == 0xe || self.low32() == u32::MAX
         } else {
-            self.0 >> 120 == 0xff
+            self.high >> 56 == 0xff
         }
     }
 
     /// Whether this is a loopback address.
     pub const fn is_loopback(self) -> bool {
-        if self.is_v4() { self.low32() >> 24 == 127 } else { self.0 == 1 }
+        if self.is_v4() { self.low32() >> 24 == 127 } else { self.bits() == 1 }
     }
 
     /// Whether this is a link-local unicast address (`169.254/16`, `fe80::/10`).
     pub const fn is_link_local(self) -> bool {
-        if self.is_v4() { self.low32() >> 16 == 0xa9fe } else { self.0 >> 118 == 0xfe80 >> 6 }
+        if self.is_v4() { self.low32() >> 16 == 0xa9fe } else { self.high >> 54 == 0xfe80 >> 6 }
     }
 
     /// The standard library's form.
@@ -75,7 +86,7 @@ impl Address {
         if self.is_v4() {
             IpAddr::V4(Ipv4Addr::from_bits(self.low32()))
         } else {
-            IpAddr::V6(Ipv6Addr::from_bits(self.0))
+            IpAddr::V6(Ipv6Addr::from_bits(self.bits()))
         }
     }
 }
@@ -136,12 +147,12 @@ impl Prefix {
         } else {
             length
         };
-        Self { address: Address(address.0 & mask(length)), length }
+        Self { address: Address::v6(address.bits() & mask(length)), length }
     }
 
     /// The prefix of `address` of this length over 128 bits.
     pub(crate) const fn of_length128(address: Address, length: u8) -> Self {
-        Self { address: Address(address.0 & mask(length)), length }
+        Self { address: Address::v6(address.bits() & mask(length)), length }
     }
 
     /// The prefix that holds this address alone.
@@ -156,7 +167,7 @@ impl Prefix {
 
     /// The last address of the prefix: of an IPv4 link, its broadcast address.
     pub const fn last(self) -> Address {
-        Address(self.address.0 | !mask(self.length))
+        Address::v6(self.address.bits() | !mask(self.length))
     }
 
     /// Length over the 128-bit form of [`Address::bits`]: 0..=128.
@@ -177,13 +188,15 @@ impl Prefix {
 
     /// Whether `address` lies in this prefix.
     pub const fn contains(self, address: Address) -> bool {
-        self.is_v4() == address.is_v4() && (address.0 ^ self.address.0) & mask(self.length) == 0
+        self.is_v4() == address.is_v4()
+            && (address.bits() ^ self.address.bits()) & mask(self.length) == 0
     }
 
     /// Whether the two prefixes share an address.
     pub const fn overlaps(self, other: Self) -> bool {
         let shorter = if self.length < other.length { self.length } else { other.length };
-        self.is_v4() == other.is_v4() && (self.address.0 ^ other.address.0) & mask(shorter) == 0
+        self.is_v4() == other.is_v4()
+            && (self.address.bits() ^ other.address.bits()) & mask(shorter) == 0
     }
 }
 

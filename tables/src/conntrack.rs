@@ -25,6 +25,7 @@ mod tests;
 mod timeouts;
 
 use std::hash::{BuildHasher, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -171,10 +172,22 @@ impl Conntrack {
     /// Takes 256 octets per IPv4 connection and 512 per IPv6 connection, at once; up to twice that
     /// where twice the capacity is no power of two.
     pub fn new(capacity_v4: usize, capacity_v6: usize, seed: u64) -> Self {
+        Self::advised(capacity_v4, capacity_v6, seed, &|_| {})
+    }
+
+    /// As [`Self::new`]; `advise` hears of the addresses that the table will lie at before any of
+    /// them is written to, so that it may have them in pages of its choice. Flows at random are
+    /// mostly misses of the translation cache otherwise.
+    pub fn advised(
+        capacity_v4: usize,
+        capacity_v6: usize,
+        seed: u64,
+        advise: &dyn Fn(Range<usize>),
+    ) -> Self {
         let loads = Arc::new(Loads::new(LoadId::COUNT));
         Self {
-            v4: Table::new(capacity_v4, &loads),
-            v6: Table::new(capacity_v6, &loads),
+            v4: Table::new(capacity_v4, &loads, advise),
+            v6: Table::new(capacity_v6, &loads, advise),
             hasher: hash::state(seed),
             loads,
         }

@@ -77,6 +77,7 @@ mod tests;
 mod word;
 
 use std::fmt;
+use std::ops::Range;
 
 use atomic::Ordering::{Acquire, Relaxed};
 use atomic::{AtomicLife, AtomicStamp, AtomicU32, AtomicU64, AtomicUsize, fence, pause};
@@ -161,12 +162,22 @@ enum Held<const VALUE: usize> {
 impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
     /// A table for `capacity` entries, in at least twice as many slots.
     pub fn new(capacity: usize) -> Self {
+        Self::advised(capacity, &|_| {})
+    }
+
+    /// As [`Self::new`]; `advise` hears of the addresses that the slots will lie at before any of
+    /// them is written to.
+    pub fn advised(capacity: usize, advise: &dyn Fn(Range<usize>)) -> Self {
         let slots = capacity.saturating_mul(2).max(WINDOW as usize).next_power_of_two();
         // slots are counted in 32 bits
         let slots = slots.min(1 << 31);
         let capacity = capacity.min(slots / 2).max(1);
+        let mut memory: Vec<Slot<KEY, VALUE>> = Vec::with_capacity(slots);
+        let start = memory.as_ptr().addr();
+        advise(start..start.saturating_add(slots * size_of::<Slot<KEY, VALUE>>()));
+        memory.extend(std::iter::repeat_with(Slot::new).take(slots));
         Self {
-            slots: (0..slots).map(|_| Slot::new()).collect(),
+            slots: memory.into_boxed_slice(),
             mask: u32::try_from(slots - 1).unwrap_or(u32::MAX),
             capacity,
             count: Count(AtomicUsize::new(0)),
@@ -216,12 +227,15 @@ impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
         &self.slots[(index & self.mask) as usize]
     }
 
-    /// Reads the home of this hash, so that a look-up soon after finds it in the cache.
+    /// Reads the home of this hash, so that a look-up soon after finds it in the cache, and the slot
+    /// behind it, where every third entry of a full table is.
     ///
     /// Safe code has no prefetch instruction; a load whose result nobody waits for is nearly one.
     #[inline]
     pub fn warm(&self, hash: u64) {
-        std::hint::black_box(self.slot(self.home(hash)).stamp.load(Relaxed));
+        let home = self.home(hash);
+        let both = [home, self.step(home, 1)].map(|index| self.slot(index).stamp.load(Relaxed));
+        std::hint::black_box(both);
     }
 
     /// The entry of `key`.

@@ -12,6 +12,16 @@ const ATTEMPTS: u32 = 64;
 impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, VALUE> {
     #[inline]
     pub(super) fn follow(&self, found: &Found, signal: Signal, now: Tick) -> Verdict {
+        if found.life.is_unmoved_by(found.binding.direction(), signal, now) {
+            return Verdict::Accept;
+        }
+        // a copy, so that what was found need not lie in memory where nothing changes
+        self.follow_on(&{ *found }, signal, now)
+    }
+
+    /// What may move the connection on.
+    #[inline(never)]
+    fn follow_on(&self, found: &Found, signal: Signal, now: Tick) -> Verdict {
         match found.life.after(found.binding.direction(), signal, now) {
             Ok(life) if life == found.life => Verdict::Accept,
             // what a copy forbids, the original may allow

@@ -1,6 +1,6 @@
 //! What a connection has gone through, for every protocol.
 
-use super::{Direction, Signal, Transition, Verdict};
+use super::{Direction, Signal, TcpFlags, Transition, Verdict};
 use crate::{Protocol, Tick};
 
 /// The state of a connection. TCP's are netfilter's, under its names.
@@ -217,6 +217,43 @@ impl Life {
         Self { state, age: self.age.saturating_add(age), seen: self.seen.max(now) }
     }
 
+    /// Whether a frame changes nothing: most do not, being neither the first of their tick nor one
+    /// that moves the state on.
+    #[inline]
+    pub(super) const fn is_unmoved_by(
+        self,
+        direction: Direction,
+        signal: Signal,
+        now: Tick,
+    ) -> bool {
+        /// States in which time may say something.
+        const AGING: u32 = 1 << State::UdpReplied as u32;
+        /// States in which an answer does, too.
+        const UNANSWERED: u32 = AGING
+            | 1 << State::UdpUnreplied as u32
+            | 1 << State::SctpOpening as u32
+            | 1 << State::IcmpUnreplied as u32
+            | 1 << State::OtherUnreplied as u32;
+        if self.seen.0 != now.0 {
+            return false;
+        }
+        match signal {
+            Signal::Frame => {
+                let restless = match direction {
+                    Direction::Original => AGING,
+                    Direction::Reply => UNANSWERED,
+                };
+                restless >> (self.state as u32) & 1 == 0
+            }
+            Signal::Tcp(flags) => {
+                matches!(self.state, State::Established)
+                    && !flags.has(TcpFlags::SYN.and(TcpFlags::FIN).and(TcpFlags::RST))
+                    && flags.has(TcpFlags::ACK)
+            }
+            Signal::Sctp(_) => false,
+        }
+    }
+
     /// The same connection after a frame; or why the frame is no part of it.
     #[inline]
     pub(super) fn after(
@@ -269,6 +306,28 @@ mod tests {
             assert_eq!(Life::from_bits(life.to_bits()), life);
             assert!(life.to_bits() < (1 << 48) - 1, "all ones is reserved");
         }
+    }
+
+    #[test]
+    fn what_is_said_to_change_nothing_changes_nothing() {
+        let tick = Tick(7);
+        let mut unmoved = 0;
+        for state in State::ALL {
+            for age in [0, STREAM_AGE, 255] {
+                let life = Life { state, age, seen: tick };
+                let tcp = (0..=255).map(|flags| Signal::Tcp(TcpFlags(flags)));
+                for signal in tcp.chain([Signal::Frame, Signal::Sctp(0)]) {
+                    for direction in [Direction::Original, Direction::Reply] {
+                        assert!(!life.is_unmoved_by(direction, signal, Tick(8)));
+                        if life.is_unmoved_by(direction, signal, tick) {
+                            assert_eq!(life.after(direction, signal, tick), Ok(life));
+                            unmoved += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(unmoved > 0);
     }
 
     #[test]

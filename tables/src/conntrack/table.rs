@@ -1,6 +1,7 @@
 //! The connections of one address family.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::binding::{Layout, Record};
@@ -17,9 +18,9 @@ pub(super) struct Table<L, const KEY: usize, const VALUE: usize> {
 }
 
 impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, VALUE> {
-    /// A table for so many connections.
-    pub(super) fn new(capacity: usize, loads: &Arc<Loads>) -> Self {
-        Self::on(SlotTable::new(capacity.saturating_mul(2)), Arc::clone(loads))
+    /// A table for so many connections, at addresses that `advise` hears of first.
+    pub(super) fn new(capacity: usize, loads: &Arc<Loads>, advise: &dyn Fn(Range<usize>)) -> Self {
+        Self::on(SlotTable::advised(capacity.saturating_mul(2), advise), Arc::clone(loads))
     }
 
     pub(super) fn on(slots: SlotTable<KEY, VALUE>, loads: Arc<Loads>) -> Self {
