@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 pub mod batch;
+pub mod choice;
 pub mod memory;
 pub mod packet;
 pub mod pages;

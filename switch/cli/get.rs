@@ -25,7 +25,7 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 pub(super) struct Arguments {
     /// nodes, pods, services, endpointslices, networkpolicies, deployments, ingresses, gateways,
     /// httproutes, backendservices, forwardingrules, healthchecks, firewallrules, ports, links,
-    /// routes, fdb, ...
+    /// workers, routes, fdb, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -53,7 +53,8 @@ pub(super) struct Arguments {
 const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
     clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
     ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
-    backendservices, forwardingrules, healthchecks, firewallrules, ports, links, routes or fdb";
+    backendservices, forwardingrules, healthchecks, firewallrules, ports, links, workers, routes \
+    or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +89,7 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "firewallrules" | "firewallrule" => Kind::FirewallRules,
         "ports" | "port" => Kind::Ports,
         "links" | "link" => Kind::Links,
+        "workers" | "worker" => Kind::Workers,
         "routes" | "route" => Kind::Routes,
         "fdb" => Kind::Fdb,
         _ => {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 pub use record::{
     ConntrackStats, FdbRecord, FlowRecord, LaneRecord, LinkRecord, PortRecord, RouteRecord,
-    TollRecord, Traffic,
+    TollRecord, Traffic, WorkerRecord,
 };
 
 use super::flows::FlowFilter;
@@ -247,6 +247,8 @@ pub enum Kind {
     Ports,
     /// Links, and what is wrong with them, as [`LinkRecord`]s.
     Links,
+    /// The switch's workers, as [`WorkerRecord`]s.
+    Workers,
     /// Routes of every routing table, as [`RouteRecord`]s.
     Routes,
     /// What the bridges know, as [`FdbRecord`]s.
@@ -264,6 +266,7 @@ impl Kind {
                 | Self::GatewayClasses
                 | Self::Ports
                 | Self::Links
+                | Self::Workers
                 | Self::Routes
                 | Self::Fdb
         )
@@ -297,6 +300,7 @@ impl Kind {
             Self::FirewallRules => "firewallrules",
             Self::Ports => "ports",
             Self::Links => "links",
+            Self::Workers => "workers",
             Self::Routes => "routes",
             Self::Fdb => "fdb",
         }

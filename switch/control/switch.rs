@@ -18,7 +18,7 @@ use crate::dataplane::watch::Watch;
 use crate::dataplane::worker::{Manner, WAKE, Worker};
 use crate::dataplane::{Counters, Pipeline, Shared};
 use crate::port::batch::Io;
-use crate::port::{Queue, Sender, pages};
+use crate::port::{Queue, Sender, choice, pages};
 use crate::rights;
 
 /// Ports that a worker has counters for: as many as a [`PortId`] can number.
@@ -114,6 +114,8 @@ pub struct Switch {
     pub shared: Arc<Shared>,
     /// When the clock of ticks started.
     pub start: Instant,
+    /// How workers read and write frames.
+    pub io: Io,
     /// What workers tell of flows.
     pub watches: Vec<Arc<Watch>>,
     /// What workers copy of frames.
@@ -147,6 +149,7 @@ impl Switch {
         let mut switch = Self {
             shared: shared(options.connections, options.seed),
             start: Instant::now(),
+            io: choice::settle(options.io),
             watches: Vec::new(),
             captures: Vec::new(),
             workers: Vec::new(),
@@ -186,7 +189,7 @@ impl Switch {
         let mut worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
         let (watch, capture) = (Arc::<Watch>::default(), Arc::<Capture>::default());
         worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
-        let manner = Manner { number, spin: options.spin, start: self.start, io: options.io };
+        let manner = Manner { number, spin: options.spin, start: self.start, io: self.io };
         let (pinned, is_pinned) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let done = core_affinity::set_for_current(core);

@@ -15,9 +15,10 @@ use super::conntrack_timeouts;
 use super::flows::Meant;
 pub(super) use super::request::Traffic;
 use super::request::{
-    Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector,
+    Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, WorkerRecord,
 };
 use super::running::Running;
+use crate::dataplane::counters::{Counter, Counters};
 use crate::dataplane::worker::tick;
 
 /// Answers `get`.
@@ -43,6 +44,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         }
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Links => Response::records(super::links::records(running, select)),
+        Kind::Workers => Response::records(workers(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),
         _ => balanced::get(running, kind, select),
@@ -187,6 +189,24 @@ pub(super) fn is_meant(select: &Selector, port: &kswitch_config::PlannedPort) ->
         PortKind::Pod { namespace, name } => select.takes(Some(namespace), name),
         PortKind::Node { name } | PortKind::External { name } => select.takes(None, name),
     }
+}
+
+fn workers(running: &Running, select: &Selector) -> Vec<WorkerRecord> {
+    let record = |(number, (core, counters)): (usize, (usize, &Counters))| {
+        let stages = &counters.stages;
+        let each = |nanos: u64, frames: &Counter| nanos.checked_div(frames.get());
+        WorkerRecord {
+            name: format!("worker-{number}"),
+            core,
+            io: running.switch.io.name().into(),
+            frames: counters.established.get() + counters.admitted.get(),
+            receive_nanos: each(stages.receive_nanos.get(), &stages.frames),
+            judge_nanos: each(stages.parse_nanos.get() + stages.judge_nanos.get(), &stages.frames),
+            send_nanos: each(stages.send_nanos.get(), &stages.sent_frames),
+        }
+    };
+    let all = running.switch.workers().enumerate().map(record);
+    all.filter(|worker| select.takes(None, &worker.name)).collect()
 }
 
 /// A node's name; `None` for the edge.

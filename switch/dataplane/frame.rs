@@ -194,7 +194,8 @@ fn usual(bytes: &[u8]) -> Option<Packet> {
     const UPPER: usize = ETHERNET_HEADER + 20;
     let head = bytes.first_chunk::<{ UPPER + 8 }>()?;
     let word = |octets: [u8; 2]| usize::from(u16::from_be_bytes(octets));
-    let is_whole = u16::from_be_bytes([head[20], head[21]]) & 0x3fff == 0;
+    // neither a place in a larger packet nor more to come
+    let is_whole = u16::from_be_bytes([head[20], head[21]]) << 2 == 0;
     let [begin, source, target] = [
         [head[12], head[13], head[14], head[15]],
         [head[26], head[27], head[28], head[29]],

@@ -23,6 +23,17 @@ pub enum Io {
     ReadWrite,
 }
 
+impl Io {
+    /// How lab files call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::IoUring => "io-uring",
+            Self::ReadWrite => "read-write",
+        }
+    }
+}
+
 /// Reads that one call may ask for, and as many writes.
 pub const MOST: usize = 64;
 

@@ -35,7 +35,7 @@ pub fn open(name: &str) -> io::Result<(tap::Queue, tap::Sender)> {
     set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1, "PACKET_VNET_HDR")?;
     set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1, "PACKET_IGNORE_OUTGOING")?;
     set(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER, "SO_RCVBUFFORCE")?;
-    bind(&socket, index)?;
+    bind(&socket, index, libc::ETH_P_ALL)?;
     let everyone = libc::packet_mreq {
         mr_ifindex: index,
         mr_type: u16::try_from(libc::PACKET_MR_PROMISC).unwrap_or(1),
@@ -44,6 +44,18 @@ pub fn open(name: &str) -> io::Result<(tap::Queue, tap::Sender)> {
     };
     set(&socket, libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &everyone, "PACKET_MR_PROMISC")?;
     Ok(tap::sides(File::from(socket)))
+}
+
+/// Opens interface `name` of the calling thread's network namespace to send only.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_to_send(name: &str) -> io::Result<tap::Sender> {
+    let index = index_of(name)?;
+    let socket = socket()?;
+    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1, "PACKET_VNET_HDR")?;
+    bind(&socket, index, 0)?;
+    Ok(tap::sides(File::from(socket)).1)
 }
 
 #[expect(unsafe_code, reason = "a system call that names memory")]
@@ -85,12 +97,13 @@ fn set<T>(
     checked(what, answer)
 }
 
+/// Binds to an interface, for frames of this protocol; zero for none.
 #[expect(unsafe_code, reason = "a system call that names memory")]
-fn bind(socket: &OwnedFd, index: libc::c_int) -> io::Result<()> {
+fn bind(socket: &OwnedFd, index: libc::c_int, protocol: libc::c_int) -> io::Result<()> {
     // SAFETY: the address is plain integers, of which zero is a value.
     let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = u16::try_from(libc::AF_PACKET).unwrap_or(0);
-    address.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap_or(0).to_be();
+    address.sll_protocol = u16::try_from(protocol).unwrap_or(0).to_be();
     address.sll_ifindex = index;
     let octets = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
     let address: *const libc::sockaddr_ll = &raw const address;

@@ -212,10 +212,13 @@ fn open_clone_device() -> io::Result<File> {
         .map_err(|error| named(CLONE_DEVICE, &error))
 }
 
-/// Ties a descriptor to device `name`, which the first attachment makes.
-#[expect(unsafe_code, reason = "ioctl with a pointer")]
-#[expect(clippy::cast_possible_truncation, reason = "flags are 16 bits wide in the request")]
-fn attach(descriptor: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
+/// `IFF_UP` as requests have it.
+const UP: libc::c_short = 1;
+const _: () = assert!(UP as libc::c_int == libc::IFF_UP);
+
+/// A request about a device.
+#[expect(unsafe_code, reason = "plain integers of value zero")]
+fn request(name: &str) -> io::Result<libc::ifreq> {
     // SAFETY: `ifreq` is plain integers, of which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // the last octet stays zero and ends the name
@@ -226,6 +229,14 @@ fn attach(descriptor: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from.cast_signed() as libc::c_char;
     }
+    Ok(request)
+}
+
+/// Ties a descriptor to device `name`, which the first attachment makes.
+#[expect(unsafe_code, reason = "ioctl with a pointer")]
+#[expect(clippy::cast_possible_truncation, reason = "flags are 16 bits wide in the request")]
+fn attach(descriptor: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
+    let mut request = request(name)?;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: the request is an initialised `ifreq` that lives across the call, as TUNSETIFF wants.
     let answer = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
@@ -261,6 +272,20 @@ fn set_offloads(descriptor: &File) -> io::Result<()> {
         checked("TUNSETOFFLOAD", answer)
     };
     offer(OFFLOADS | UDP_OFFLOADS).or_else(|_| offer(OFFLOADS))
+}
+
+/// Brings a device of the calling thread's namespace up.
+///
+/// # Errors
+/// What the kernel says.
+#[expect(unsafe_code, reason = "ioctls with a pointer")]
+pub(super) fn raise(name: &str) -> io::Result<()> {
+    let any = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_flags = UP;
+    // SAFETY: the request is an initialised `ifreq` that lives across the call, as SIOCSIFFLAGS wants.
+    let answer = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) };
+    checked("SIOCSIFFLAGS", answer)
 }
 
 /// Lets a device outlive its descriptors.

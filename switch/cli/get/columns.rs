@@ -101,6 +101,15 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
             column("BUSY", |port| member(port, "/sendBusy")),
         ],
         Kind::Links => links::usual(),
+        Kind::Workers => vec![
+            column("NAME", |worker| member(worker, "/name")),
+            column("CORE", |worker| member(worker, "/core")),
+            column("IO", |worker| member(worker, "/io")),
+            column("FRAMES", |worker| member(worker, "/frames")),
+            column("RECEIVE-NS", |worker| member(worker, "/receiveNanos")),
+            column("JUDGE-NS", |worker| member(worker, "/judgeNanos")),
+            column("SEND-NS", |worker| member(worker, "/sendNanos")),
+        ],
         Kind::Routes => vec![
             column("ROUTER", |route| member(route, "/router")),
             column("PREFIX", |route| member(route, "/prefix")),
@@ -326,6 +335,7 @@ mod tests {
             Kind::StatefulSets,
             Kind::DaemonSets,
             Kind::Ports,
+            Kind::Workers,
             Kind::Routes,
             Kind::Links,
             Kind::Fdb,

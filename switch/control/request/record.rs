@@ -91,6 +91,28 @@ pub struct Traffic {
     pub octets: u64,
 }
 
+/// A worker, and what a frame takes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerRecord {
+    /// What it is called: `worker-0`.
+    pub name: String,
+    /// The processor it is pinned to.
+    pub core: usize,
+    /// How it reads and writes frames: `io-uring`, `read-write`, or `auto` where neither could be
+    /// tried and io_uring is used if the kernel permits it.
+    pub io: String,
+    /// Frames of known flows and first frames of new ones that it carried.
+    pub frames: u64,
+    /// Nanoseconds in which a frame was received, on average of a sample since the start; `None`
+    /// before the first.
+    pub receive_nanos: Option<u64>,
+    /// Nanoseconds in which it was parsed, looked up, judged and rewritten.
+    pub judge_nanos: Option<u64>,
+    /// Nanoseconds in which it was sent, the work of the receiver's protocol stack included.
+    pub send_nanos: Option<u64>,
+}
+
 /// A route of one router.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -157,6 +179,10 @@ impl Record for PortRecord {
 
 impl Record for LinkRecord {
     const KIND: &'static str = "Link";
+}
+
+impl Record for WorkerRecord {
+    const KIND: &'static str = "Worker";
 }
 
 impl Record for RouteRecord {
