@@ -36,6 +36,8 @@ pub(super) struct Outbox {
     waiting: Vec<Waiting>,
     segmenter: Segmenter,
     batch: Option<Batch>,
+    /// Whether frames wait to be sent together.
+    gathers: bool,
     /// Which worker this is: it sends through the queues that it receives from.
     worker: usize,
     capture: Option<Arc<Capture>>,
@@ -67,6 +69,7 @@ impl Outbox {
             waiting,
             segmenter,
             batch: None,
+            gathers: false,
             worker,
             capture: None,
             copied_at: None,
@@ -145,6 +148,11 @@ impl Outbox {
     /// Whether frames may wait for each other.
     pub(super) const fn has_batch(&self) -> bool {
         self.batch.is_some()
+    }
+
+    /// Has the frames of the burst that comes wait for each other, or be sent at once.
+    pub(super) const fn gather(&mut self, is_wanted: bool) {
+        self.gathers = is_wanted;
     }
 
     /// How many frames wait to be sent.
@@ -333,7 +341,7 @@ impl<'w> Egress<'w> {
     fn waits(&self, sender: &Sender, buffer: &[u8]) -> Option<usize> {
         let (number, start) = self.current?;
         // copies are told in the order of what happens
-        let may_wait = self.outbox.has_batch()
+        let may_wait = self.outbox.gathers
             && !self.is_watched
             && std::ptr::eq(buffer.as_ptr(), start)
             && self.outbox.waiting.len() < WAITING_MAX

@@ -256,7 +256,11 @@ impl Worker {
                 stages.send_nanos.add(self.stopwatch.lap());
             }
         }
-        let descriptor = receiver.queue.batched().filter(|_| self.outbox.has_batch());
+        // A frame or two alone are quicker read and written one by one: what a request costs beside
+        // its call is saved only where many share the call.
+        let is_many = self.outbox.has_batch() && receiver.appetite > APPETITE_LEAST;
+        self.outbox.gather(is_many);
+        let descriptor = receiver.queue.batched().filter(|_| is_many);
         let emptied = if let Some(descriptor) = descriptor {
             let asked = receiver.appetite;
             let mut results = [0; BURST];
@@ -268,7 +272,6 @@ impl Worker {
             let results = results.iter().take(if has_read { asked } else { 0 });
             // any error but "none for now" means that the port went: its removal is on the way
             self.burst.received(results.map(|result| usize::try_from(*result).ok()));
-            receiver.appetite = (2 * self.burst.len()).clamp(APPETITE_LEAST, BURST);
             has_read && self.burst.len() < asked
         } else {
             self.outbox.flush(&self.view, &self.counters, &self.before);
@@ -280,6 +283,7 @@ impl Worker {
             });
             emptied
         };
+        receiver.appetite = (2 * self.burst.len()).clamp(APPETITE_LEAST, BURST);
         if self.burst.is_empty() {
             self.stopwatch.end(false);
         } else if self.stopwatch.is_running() {
