@@ -15,6 +15,7 @@ pub mod packet;
 pub mod pages;
 pub mod plain;
 pub mod tap;
+pub mod xdp;
 
 /// Octets of the virtio network header before each frame.
 ///
@@ -60,6 +61,8 @@ pub enum Queue {
     Tap(tap::Queue),
     /// A TAP without.
     Plain(plain::Queue),
+    /// A queue of an interface, by AF_XDP.
+    Xdp(xdp::Queue),
     /// Frames in memory.
     Memory(memory::Queue),
 }
@@ -74,6 +77,7 @@ impl Queue {
         match self {
             Self::Tap(queue) => queue.receive(buffer),
             Self::Plain(queue) => queue.receive(buffer),
+            Self::Xdp(queue) => queue.receive(buffer),
             Self::Memory(queue) => queue.receive(buffer),
         }
     }
@@ -82,7 +86,7 @@ impl Queue {
     pub fn batched(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Tap(queue) => Some(queue.as_fd()),
-            Self::Plain(_) | Self::Memory(_) => None,
+            Self::Plain(_) | Self::Xdp(_) | Self::Memory(_) => None,
         }
     }
 
@@ -91,6 +95,7 @@ impl Queue {
         match self {
             Self::Tap(queue) => Some(queue.as_raw_fd()),
             Self::Plain(queue) => Some(queue.as_raw_fd()),
+            Self::Xdp(queue) => Some(queue.as_raw_fd()),
             Self::Memory(_) => None,
         }
     }

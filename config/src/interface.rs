@@ -10,6 +10,8 @@ use crate::syntax::Refused;
 pub enum InterfaceKind {
     /// By a packet socket: any interface, large segments and unfinished checksums included.
     Packet,
+    /// By AF_XDP: small frames of interfaces whose drivers know it, at the least cost.
+    Xdp,
 }
 
 /// An interface of the machine that is taken over: `{ kind = "packet", interface = "eth1" }`.
@@ -47,7 +49,8 @@ impl Interface {
 }
 
 /// The words for kinds.
-pub(crate) const KINDS: [(&str, InterfaceKind); 1] = [("packet", InterfaceKind::Packet)];
+pub(crate) const KINDS: [(&str, InterfaceKind); 2] =
+    [("packet", InterfaceKind::Packet), ("xdp", InterfaceKind::Xdp)];
 
 fn kind(text: &str) -> Result<InterfaceKind, Refused> {
     let known = KINDS.iter().find(|(word, _)| *word == text);
@@ -93,6 +96,8 @@ mod tests {
         );
         let read = Interface::from_annotation("packet/veth0/02:00:00:00:0a:01").unwrap();
         assert_eq!(read.mac, Some(MacAddress([2, 0, 0, 0, 10, 1])));
+        let read = Interface::from_annotation("xdp/eth1").unwrap();
+        assert_eq!(read.kind, InterfaceKind::Xdp);
         for bad in ["", "tap/eth1", "packet", "packet/a-name-of-sixteen", "packet/e/01:0:0:0:0:0"] {
             assert!(Interface::from_annotation(bad).is_err(), "{bad}");
         }

@@ -43,6 +43,7 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort, workers: usize
         plain: !(switch.offloads && takes_offloads(cluster, &planned.kind)),
         existing: planned.interface.as_ref().map(|interface| match interface.kind {
             InterfaceKind::Packet => Existing::Packet(interface.name.clone()),
+            InterfaceKind::Xdp => Existing::Xdp(interface.name.clone()),
         }),
     }
 }

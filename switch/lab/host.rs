@@ -48,6 +48,8 @@ pub struct HostSpec {
 pub enum Existing {
     /// By a packet socket.
     Packet(String),
+    /// By AF_XDP.
+    Xdp(String),
 }
 
 /// A host made: its interface is up, and this is its other end.
@@ -80,8 +82,8 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     let files = files(hostname, resolv_conf.as_deref(), hosts.as_deref());
     etc::write(record.lab(), name, &files)?;
 
-    if let Some((queue, sender)) = existing {
-        return Ok(Host { namespace: name.clone(), queues: vec![queue], sender });
+    if let Some((queues, sender)) = existing {
+        return Ok(Host { namespace: name.clone(), queues, sender });
     }
     let shares_addresses =
         if spec.loopback.is_empty() { SharesAddresses::No } else { SharesAddresses::WithRouter };
@@ -93,12 +95,19 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
 }
 
 /// Brings an interface up and opens it.
-fn take_over(existing: &Existing) -> Result<(port::Queue, port::Sender), Error> {
-    let Existing::Packet(name) = existing;
+fn take_over(existing: &Existing) -> Result<(Vec<port::Queue>, port::Sender), Error> {
+    let (Existing::Packet(name) | Existing::Xdp(name)) = existing;
     link::take_over(name)?;
-    let (queue, sender) = port::packet::open(name)
-        .map_err(Error::failed(|| format!("take interface {name} over")))?;
-    Ok((port::Queue::Tap(queue), port::Sender::Tap(Arc::new(sender))))
+    let opened = match existing {
+        Existing::Packet(_) => {
+            port::packet::open(name).map(|(queue, sender)| (vec![port::Queue::Tap(queue)], sender))
+        }
+        Existing::Xdp(_) => port::xdp::open(name)
+            .map(|(queues, sender)| (queues.into_iter().map(port::Queue::Xdp).collect(), sender)),
+    };
+    let (queues, sender) =
+        opened.map_err(Error::failed(|| format!("take interface {name} over")))?;
+    Ok((queues, port::Sender::Tap(Arc::new(sender))))
 }
 
 /// Makes the host's interface. It stays until the namespace goes, for the sake of a quick end.

@@ -59,7 +59,7 @@ pub fn open_to_send(name: &str) -> io::Result<tap::Sender> {
 }
 
 #[expect(unsafe_code, reason = "a system call that names memory")]
-fn index_of(name: &str) -> io::Result<libc::c_int> {
+pub(super) fn index_of(name: &str) -> io::Result<libc::c_int> {
     let text = CString::new(name)?;
     // SAFETY: the name ends with zero and lives across the call.
     let index = unsafe { libc::if_nametoindex(text.as_ptr()) };

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("every way to read and write carries the same octets", &[], every_way),
     ("large segments are cut for pods that take none", &[], cut_for_plain),
     ("a host outside may be behind an interface", &["ip"], behind_an_interface),
+    ("a host outside may be behind an interface by AF_XDP", &["ip"], behind_an_interface_by_xdp),
 ];
 
 /// A client on one node and a server on another, in both families.
@@ -144,6 +145,15 @@ impl Drop for Namespace {
 /// The switch runs in a namespace of its own, where it finds one end of a veth pair; on the other
 /// end, in another namespace, is the host.
 fn behind_an_interface() -> Result<(), Failed> {
+    behind("packet")
+}
+
+/// The same by AF_XDP, whose frames do not say that their checksums are unfinished.
+fn behind_an_interface_by_xdp() -> Result<(), Failed> {
+    behind("xdp")
+}
+
+fn behind(kind: &str) -> Result<(), Failed> {
     const MAC: &str = "02:00:00:00:77:01";
     let name = fresh_name();
     let (machine, wan) =
@@ -159,7 +169,7 @@ fn behind_an_interface() -> Result<(), Failed> {
 [[external]]
 name = "wan"
 address = "198.51.100.9/24"
-port = {{ kind = "packet", interface = "wan0", mac = "{MAC}" }}
+port = {{ kind = "{kind}", interface = "wan0", mac = "{MAC}" }}
 "#
     );
     let text = lab(&name, "", "") + &external;
