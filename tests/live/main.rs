@@ -14,6 +14,7 @@
 mod balancers;
 mod cases;
 mod churn;
+mod gso;
 mod lab;
 mod labs;
 mod life;
@@ -57,6 +58,7 @@ fn main() {
         rights::TESTS,
         churn::TESTS,
         power::TESTS,
+        gso::TESTS,
         upkeep::TESTS,
         scale::TESTS,
         see::TESTS,
