@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const OVS_SCRIPT: &str = include_str!("../beds/ovs.sh");
 const KERNEL_SCRIPT: &str = include_str!("../beds/kernel.sh");
+const TC_SCRIPT: &str = include_str!("../beds/tc.sh");
+const TC_PROGRAM: &str = include_str!("../beds/service.bpf.c");
 const VDE_SCRIPT: &str = include_str!("../beds/vde.sh");
 
 /// Two machines and what is between them.
@@ -139,7 +141,25 @@ pub enum Io {
 }
 
 impl Io {
-    const fn word(self) -> &'static str {
+    /// As the switch has it, whose choice is one of the two.
+    pub const fn of(chosen: kswitch::port::batch::Io) -> Self {
+        match chosen {
+            kswitch::port::batch::Io::ReadWrite => Self::ReadWrite,
+            _ => Self::IoUring,
+        }
+    }
+
+    /// The one that this is not.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::IoUring => Self::ReadWrite,
+            Self::ReadWrite => Self::IoUring,
+        }
+    }
+
+    /// How lab files call it.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::IoUring => "io-uring",
             Self::ReadWrite => "read-write",
@@ -267,6 +287,7 @@ fn scripted(
         directory,
     };
     let path = bed.directory.path().to_path_buf();
+    fs::write(path.join("service.bpf.c"), TC_PROGRAM)?;
     script(text, &["up", prefix, &path.to_string_lossy()])?;
     // whose interfaces could not be called as they are elsewhere
     if let Ok(name) = fs::read_to_string(path.join("interface")) {
@@ -290,6 +311,15 @@ pub fn kernel(prefix: &str) -> io::Result<Bed> {
 /// Why it did not come up.
 pub fn ovs(prefix: &str) -> io::Result<Bed> {
     scripted("OVS userspace", prefix, OVS_SCRIPT, [10, 206, 0, 3], true)
+}
+
+/// The kernel, with eBPF at tc in place of bridges, routes and rules: conntrack, DNAT and
+/// `bpf_redirect_peer`, the shape of Cilium's path for Services.
+///
+/// # Errors
+/// Why it did not come up.
+pub fn tc(prefix: &str) -> io::Result<Bed> {
+    scripted("tc eBPF", prefix, TC_SCRIPT, [10, 209, 0, 3], true)
 }
 
 /// `vde_switch`, which only switches.

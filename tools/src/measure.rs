@@ -52,11 +52,33 @@ pub struct Flood {
     pub count: Option<u64>,
 }
 
-/// Frames per second that arrive at the server's interface when the client floods `target`.
+/// What came of a flood.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flooded {
+    /// Frames per second that arrived.
+    pub rate: f64,
+    /// Time that all processors together worked, whoever for, nanoseconds per frame that arrived;
+    /// `None` if none did.
+    pub processor: Option<f64>,
+}
+
+/// Nanoseconds that the machine's processors have worked so far, together.
+///
+/// Source: `proc_stat(5)`: hundredths of a second of user, nice, system, idle, iowait, irq, softirq.
+fn worked() -> io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let times = line.split_whitespace().skip(1).take(7).enumerate();
+    let busy =
+        times.filter(|(at, _)| !matches!(at, 3 | 4)).filter_map(|(_, n)| n.parse::<u64>().ok());
+    Ok(busy.sum::<u64>() * 10_000_000)
+}
+
+/// Frames that arrive at the server's interface when the client floods `target`.
 ///
 /// # Errors
 /// What the system says.
-pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Result<f64> {
+pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Result<Flooded> {
     let (socket, form) = inside(&bed.client, || {
         let way = link::way(target)?;
         let shape = Shape {
@@ -78,7 +100,7 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
         count: flood.count,
         time: flood.time,
     };
-    let before = count()?;
+    let (before, worked_before) = (count()?, worked()?);
     let start = clock::now();
     let sent = thread::scope(|scope| {
         joined(scope.spawn(|| {
@@ -86,7 +108,9 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
             send(&socket, &form, &load, &AtomicBool::new(false))
         }))
     })?;
+    let busy = worked()?.saturating_sub(worked_before);
     let mut last = count()?;
+    let during = last - before;
     let mut took = sent.nanoseconds;
     if flood.count.is_some() {
         // all of a bounded flood counts, and so does the time until the last of it is through
@@ -100,10 +124,11 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "a measurement's precision is less")]
-    let rate = per_second(last - before, took) as f64;
+    let (rate, processor) =
+        (per_second(last - before, took) as f64, (during > 0).then(|| busy as f64 / during as f64));
     // what waits in queues is no part of the next measurement
     thread::sleep(Duration::from_millis(50));
-    Ok(rate)
+    Ok(Flooded { rate, processor })
 }
 
 /// Bits per second of so many TCP streams from client to server.
@@ -242,6 +267,40 @@ pub fn round_trips(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<Hist
         if times.count() == 0 {
             return Err(io::Error::other("no answer"));
         }
+        Ok(times)
+    })
+}
+
+/// How long an octet takes there and back by an open TCP connection, one at a time.
+///
+/// # Errors
+/// What the system says, or if no answer comes.
+pub fn tcp_round_trips(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<Histogram> {
+    let listener = inside(&bed.server, || TcpListener::bind(("0.0.0.0", STREAM_PORT)))?;
+    let mut client = inside(&bed.client, || connect((target, STREAM_PORT).into()))?;
+    let (mut server, _) = listener.accept()?;
+    for stream in [&client, &server] {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+    }
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut octet = [0];
+            while server.read_exact(&mut octet).is_ok() && server.write_all(&octet).is_ok() {}
+        });
+        let mut exchange = || -> io::Result<u64> {
+            let start = clock::now();
+            client.write_all(&[1])?;
+            client.read_exact(&mut [0])?;
+            Ok(clock::now() - start)
+        };
+        exchange()?;
+        let (start, mut times) = (Instant::now(), Histogram::default());
+        while start.elapsed() < time {
+            times.add(exchange()?);
+        }
+        // the answering side ends with the connection
+        client.shutdown(std::net::Shutdown::Both)?;
         Ok(times)
     })
 }
