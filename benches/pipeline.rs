@@ -1,7 +1,7 @@
 //! What a frame costs in memory, by fate: a burst of 32 frames of 60 octets, copied into buffers,
 //! parsed, hashed, looked up, judged, rewritten. Time is per frame.
 //!
-//! `cargo bench --bench pipeline`, with a name or part of one behind `--` for less.
+//! `cargo bench --bench pipeline`, some three minutes; with a name or part of one behind `--` for less.
 
 #![allow(
     clippy::expect_used,
@@ -86,21 +86,37 @@ fn by_fate(criterion: &mut Criterion<ThreadTime>) {
     }
 }
 
-/// Established frames must cost the same whatever else there is.
-fn by_tables(criterion: &mut Criterion<ThreadTime>) {
-    let mut group = criterion.benchmark_group("established/cluster-ip");
-    for (services, policies) in [(1, 0), (100_000, 10_000)] {
-        let lab = Lab::new(services, policies, 1_000);
-        let (mut sender, mut pipeline) = (lab.sender(Fate::ClusterIp), lab.pipeline());
-        sender.establish(&lab, &mut pipeline, 1_000);
-        group.bench_function(format!("{services}-services-{policies}-policies"), |bencher| {
+/// Which part of an established frame's time goes where: each stage with those before it, so that
+/// the differences are the stages' own.
+fn by_stage(criterion: &mut Criterion<ThreadTime>) {
+    let mut group = criterion.benchmark_group("stages/cluster-ip");
+    let lab = Lab::new(1_000, 0, 1_000);
+    let (mut sender, mut pipeline) = (lab.sender(Fate::ClusterIp), lab.pipeline());
+    sender.establish(&lab, &mut pipeline, 1_000);
+    let each = 1_000usize.div_ceil(CLIENTS);
+    for (stages, name) in
+        ["copy", "copy-parse-hash", "copy-parse-hash-judge-rewrite"].into_iter().enumerate()
+    {
+        let mut state = 0x9e37_79b9_7f4a_7c15;
+        let mut out = Nowhere::default();
+        group.bench_function(name, |bencher| {
             bencher.iter_custom(|frames| {
-                share(
-                    time(|| established(&lab, (&mut sender, &mut pipeline), 1_000, frames)),
-                    frames,
-                )
+                let work = || {
+                    for _ in 0..frames.div_ceil(BURST as u64) {
+                        let client = next(&mut state) % CLIENTS;
+                        sender.fill(client, || next(&mut state) % each);
+                        if stages >= 1 {
+                            sender.prepare(&lab);
+                        }
+                        if stages >= 2 {
+                            sender.judge(&lab, &mut pipeline, client, &mut out);
+                        }
+                    }
+                };
+                share(time(work), frames)
             });
         });
+        std::hint::black_box(out.0);
     }
 }
 
@@ -128,17 +144,28 @@ fn admit(lab: &Lab, (sender, pipeline): (&mut Sender, &mut Pipeline), flows: u64
     share(whole, flows)
 }
 
-fn new_flows(criterion: &mut Criterion<ThreadTime>) {
-    let mut group = criterion.benchmark_group("new");
+/// Established frames must cost the same whatever else there is, and new flows nearly so.
+fn by_tables(criterion: &mut Criterion<ThreadTime>) {
     for (services, policies) in
         [(1, 0), (1_000, 0), (10_000, 0), (10_000, 1_000), (10_000, 10_000), (100_000, 10_000)]
     {
+        let name = format!("{services}-services-{policies}-policies");
         let lab = Lab::new(services, policies, 2 * NEW_FLOWS);
         let (mut sender, mut pipeline) = (lab.sender(Fate::ClusterIp), lab.pipeline());
-        group.bench_function(format!("{services}-services-{policies}-policies"), |bencher| {
+        criterion.bench_function(&format!("new/cluster-ip/{name}"), |bencher| {
             bencher.iter_custom(|flows| admit(&lab, (&mut sender, &mut pipeline), flows));
         });
         assert_eq!(pipeline.counters.established.get(), 0, "a flow was not new");
+        lab.shared.conntrack.remove_where(|_| true, |_| {});
+        sender.establish(&lab, &mut pipeline, 1_000);
+        criterion.bench_function(&format!("established/cluster-ip/{name}"), |bencher| {
+            bencher.iter_custom(|frames| {
+                share(
+                    time(|| established(&lab, (&mut sender, &mut pipeline), 1_000, frames)),
+                    frames,
+                )
+            });
+        });
     }
 }
 
@@ -150,6 +177,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(std::time::Duration::from_millis(300))
         .measurement_time(std::time::Duration::from_secs(1));
-    targets = by_fate, by_tables, new_flows
+    targets = by_fate, by_stage, by_tables
 }
 criterion_main!(benches);

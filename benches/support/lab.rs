@@ -211,7 +211,15 @@ impl Sender {
         mut flow: impl FnMut() -> usize,
         out: &mut Nowhere,
     ) {
-        let (ingress, template) = &self.clients[client % CLIENTS];
+        self.fill(client, &mut flow);
+        self.prepare(lab);
+        self.judge(lab, pipeline, client, out);
+    }
+
+    /// Copies a burst of frames into the buffers.
+    #[inline]
+    pub(crate) fn fill(&mut self, client: usize, mut flow: impl FnMut() -> usize) {
+        let (_, template) = &self.clients[client % CLIENTS];
         let mut left = BURST;
         self.burst.fill(|room| {
             left = left.checked_sub(1)?;
@@ -222,8 +230,25 @@ impl Sender {
             frame[VNET_HEADER + 34..][..2].copy_from_slice(&port.to_be_bytes());
             Some(template.len())
         });
+    }
+
+    /// Parses and hashes the burst, and looks at its places in conntrack.
+    #[inline]
+    pub(crate) fn prepare(&mut self, lab: &Lab) {
         self.burst.prepare(&lab.shared.conntrack);
-        self.burst.carry(pipeline, &lab.snapshot, Tick(1), *ingress, out);
+    }
+
+    /// Looks the burst up, judges and rewrites it.
+    #[inline]
+    pub(crate) fn judge(
+        &mut self,
+        lab: &Lab,
+        pipeline: &mut Pipeline,
+        client: usize,
+        out: &mut Nowhere,
+    ) {
+        let (ingress, _) = self.clients[client % CLIENTS];
+        self.burst.carry(pipeline, &lab.snapshot, Tick(1), ingress, out);
     }
 
     /// Admits `flows` flows, the same number for each client.
