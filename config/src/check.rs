@@ -1,5 +1,6 @@
 //! What can be said of an object by itself: the rules an API server has for it.
 
+mod balancer;
 mod cluster_policy;
 mod endpoints;
 mod gateway;
@@ -9,6 +10,7 @@ mod pod;
 mod policy;
 mod route;
 mod secret;
+mod security;
 mod service;
 mod workload;
 
@@ -52,6 +54,16 @@ pub(crate) fn object(object: &Object, findings: &mut Findings) {
         Object::TcpRoute(object) => route::check_l4(&object.spec.rules, findings),
         Object::UdpRoute(object) => route::check_l4(&object.spec.rules, findings),
         Object::ReferenceGrant(object) => gateway::check_grant(object, findings),
+        Object::ConfigMap(_) => {}
+        Object::BackendTlsPolicy(object) => balancer::check_tls_policy(object, findings),
+        Object::BackendConfig(object) => balancer::check_backend_config(object, findings),
+        Object::FrontendConfig(object) => balancer::check_frontend_config(object, findings),
+        Object::GcpBackendPolicy(object) => balancer::check_backend_policy(object, findings),
+        Object::GcpGatewayPolicy(_) => {}
+        Object::HealthCheckPolicy(object) => balancer::check_health_policy(object, findings),
+        Object::SecurityPolicy(object) => security::check(object, findings),
+        Object::SslPolicy(object) => security::check_ssl(object, findings),
+        Object::ManagedCertificate(object) => balancer::check_managed(object, findings),
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //! Source: Gateway API, `apis/v1` and `apis/v1alpha2`.
 
+mod backend_tls;
 mod gateway;
 mod http;
 mod layer4;
@@ -14,6 +15,9 @@ mod resource;
 mod route;
 mod status;
 
+pub use backend_tls::{
+    AltName, BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, TlsTarget,
+};
 pub use gateway::{
     AllowedRoutes, Gateway, GatewayAddress, GatewayClass, GatewayClassSpec, GatewaySpec,
     GatewayTls, GrantFrom, GrantTo, ListenerSpec, ReferenceGrant, ReferenceGrantSpec,
@@ -28,8 +32,8 @@ pub use http::{
 pub use layer4::{L4Rule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec, UdpRoute, UdpRouteSpec};
 pub use route::{BackendReference, LocalReference, ObjectReference, ParentReference};
 pub use status::{
-    GatewayClassStatus, GatewayStatus, ListenerStatus, RouteParentStatus, RouteStatus,
-    StatusAddress,
+    GatewayClassStatus, GatewayStatus, ListenerStatus, PolicyAncestorStatus, PolicyStatus,
+    RouteParentStatus, RouteStatus, StatusAddress, SupportedFeature,
 };
 
 /// The group of all of them.

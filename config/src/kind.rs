@@ -49,11 +49,31 @@ pub enum Kind {
     UdpRoute,
     /// Which objects elsewhere may refer to those of a namespace.
     ReferenceGrant,
+    /// Texts, certificates to be trusted among them.
+    ConfigMap,
+    /// How load balancers speak TLS with Services.
+    BackendTlsPolicy,
+    /// What Ingresses do with requests to a Service.
+    BackendConfig,
+    /// What an Ingress does with clients.
+    FrontendConfig,
+    /// What Gateways do with requests to a Service.
+    GcpBackendPolicy,
+    /// What a Gateway does with clients.
+    GcpGatewayPolicy,
+    /// How Gateways check the places of a Service.
+    HealthCheckPolicy,
+    /// Which clients load balancers refuse.
+    SecurityPolicy,
+    /// Which versions of TLS load balancers speak.
+    SslPolicy,
+    /// Certificates that are issued for names.
+    ManagedCertificate,
 }
 
 impl Kind {
     /// Every kind, those that others refer to first.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 33] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -77,6 +97,16 @@ impl Kind {
         Self::TcpRoute,
         Self::UdpRoute,
         Self::ReferenceGrant,
+        Self::ConfigMap,
+        Self::BackendTlsPolicy,
+        Self::BackendConfig,
+        Self::FrontendConfig,
+        Self::GcpBackendPolicy,
+        Self::GcpGatewayPolicy,
+        Self::HealthCheckPolicy,
+        Self::SecurityPolicy,
+        Self::SslPolicy,
+        Self::ManagedCertificate,
     ];
 
     /// As in an object's `kind`.
@@ -105,6 +135,16 @@ impl Kind {
             Self::TcpRoute => "TCPRoute",
             Self::UdpRoute => "UDPRoute",
             Self::ReferenceGrant => "ReferenceGrant",
+            Self::ConfigMap => "ConfigMap",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::BackendConfig => "BackendConfig",
+            Self::FrontendConfig => "FrontendConfig",
+            Self::GcpBackendPolicy => "GCPBackendPolicy",
+            Self::GcpGatewayPolicy => "GCPGatewayPolicy",
+            Self::HealthCheckPolicy => "HealthCheckPolicy",
+            Self::SecurityPolicy => "ComputeSecurityPolicy",
+            Self::SslPolicy => "ComputeSSLPolicy",
+            Self::ManagedCertificate => "ManagedCertificate",
         }
     }
 
@@ -112,7 +152,7 @@ impl Kind {
     pub const fn api_version(self) -> &'static str {
         match self {
             Self::Namespace | Self::Node | Self::Pod | Self::Service | Self::Endpoints => "v1",
-            Self::Secret => "v1",
+            Self::Secret | Self::ConfigMap => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
             Self::NetworkPolicy | Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
             Self::ClusterNetworkPolicy => "policy.networking.k8s.io/v1alpha2",
@@ -123,6 +163,14 @@ impl Kind {
             Self::TlsRoute => "gateway.networking.k8s.io/v1",
             Self::TcpRoute | Self::UdpRoute => "gateway.networking.k8s.io/v1alpha2",
             Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
+            Self::BackendTlsPolicy => "gateway.networking.k8s.io/v1",
+            Self::BackendConfig => "cloud.google.com/v1",
+            Self::FrontendConfig => "networking.gke.io/v1beta1",
+            Self::GcpBackendPolicy
+            | Self::GcpGatewayPolicy
+            | Self::HealthCheckPolicy
+            | Self::ManagedCertificate => "networking.gke.io/v1",
+            Self::SecurityPolicy | Self::SslPolicy => "compute.cnrm.cloud.google.com/v1beta1",
         }
     }
 
@@ -142,6 +190,9 @@ impl Kind {
             Self::ReferenceGrant => {
                 &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"]
             }
+            Self::BackendTlsPolicy => &["gateway.networking.k8s.io/v1alpha3"],
+            Self::BackendConfig => &["cloud.google.com/v1beta1"],
+            Self::ManagedCertificate => &["networking.gke.io/v1beta2", "networking.gke.io/v1beta1"],
             _ => &[],
         }
     }
@@ -172,6 +223,16 @@ impl Kind {
             Self::TcpRoute => "tcp-route",
             Self::UdpRoute => "udp-route",
             Self::ReferenceGrant => "reference-grant",
+            Self::ConfigMap => "config-map",
+            Self::BackendTlsPolicy => "backend-tls-policy",
+            Self::BackendConfig => "backend-config",
+            Self::FrontendConfig => "frontend-config",
+            Self::GcpBackendPolicy => "backend-policy",
+            Self::GcpGatewayPolicy => "gateway-policy",
+            Self::HealthCheckPolicy => "health-check-policy",
+            Self::SecurityPolicy => "security-policy",
+            Self::SslPolicy => "ssl-policy",
+            Self::ManagedCertificate => "managed-certificate",
         }
     }
 
@@ -238,6 +299,6 @@ mod tests {
         assert_eq!(Kind::find("extensions/v1beta1", "Deployment"), old);
         assert_eq!(Kind::find("apps/v1beta2", "Deployment"), old);
         assert_eq!(Kind::find("serving.knative.dev/v1", "Service"), Found::NotCarried);
-        assert_eq!(Kind::find("v1", "ConfigMap"), Found::NotCarried);
+        assert_eq!(Kind::find("v1", "ServiceAccount"), Found::NotCarried);
     }
 }

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
-use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass, NetworkPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::gateway_api::{
-    Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute, TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute,
+    TlsRoute, UdpRoute,
+};
+use crate::gke::{
+    BackendConfig, FrontendConfig, GcpBackendPolicy, GcpGatewayPolicy, HealthCheckPolicy,
+    ManagedCertificate, SecurityPolicy, SslPolicy,
 };
 use crate::ingress;
 use crate::kind::Kind;
@@ -45,6 +50,16 @@ pub(crate) enum Object {
     TcpRoute(Arc<TcpRoute>),
     UdpRoute(Arc<UdpRoute>),
     ReferenceGrant(Arc<ReferenceGrant>),
+    ConfigMap(Arc<ConfigMap>),
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
+    BackendConfig(Arc<BackendConfig>),
+    FrontendConfig(Arc<FrontendConfig>),
+    GcpBackendPolicy(Arc<GcpBackendPolicy>),
+    GcpGatewayPolicy(Arc<GcpGatewayPolicy>),
+    HealthCheckPolicy(Arc<HealthCheckPolicy>),
+    SecurityPolicy(Arc<SecurityPolicy>),
+    SslPolicy(Arc<SslPolicy>),
+    ManagedCertificate(Arc<ManagedCertificate>),
 }
 
 impl Object {
@@ -93,6 +108,16 @@ impl Object {
             Kind::TcpRoute => reading!(TcpRoute),
             Kind::UdpRoute => reading!(UdpRoute),
             Kind::ReferenceGrant => reading!(ReferenceGrant),
+            Kind::ConfigMap => reading!(ConfigMap),
+            Kind::BackendTlsPolicy => reading!(BackendTlsPolicy),
+            Kind::BackendConfig => reading!(BackendConfig),
+            Kind::FrontendConfig => reading!(FrontendConfig),
+            Kind::GcpBackendPolicy => reading!(GcpBackendPolicy),
+            Kind::GcpGatewayPolicy => reading!(GcpGatewayPolicy),
+            Kind::HealthCheckPolicy => reading!(HealthCheckPolicy),
+            Kind::SecurityPolicy => reading!(SecurityPolicy),
+            Kind::SslPolicy => reading!(SslPolicy),
+            Kind::ManagedCertificate => reading!(ManagedCertificate),
         }
     }
 
@@ -122,6 +147,16 @@ impl Object {
             Self::TcpRoute(_) => Kind::TcpRoute,
             Self::UdpRoute(_) => Kind::UdpRoute,
             Self::ReferenceGrant(_) => Kind::ReferenceGrant,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::BackendTlsPolicy(_) => Kind::BackendTlsPolicy,
+            Self::BackendConfig(_) => Kind::BackendConfig,
+            Self::FrontendConfig(_) => Kind::FrontendConfig,
+            Self::GcpBackendPolicy(_) => Kind::GcpBackendPolicy,
+            Self::GcpGatewayPolicy(_) => Kind::GcpGatewayPolicy,
+            Self::HealthCheckPolicy(_) => Kind::HealthCheckPolicy,
+            Self::SecurityPolicy(_) => Kind::SecurityPolicy,
+            Self::SslPolicy(_) => Kind::SslPolicy,
+            Self::ManagedCertificate(_) => Kind::ManagedCertificate,
         }
     }
 
@@ -151,6 +186,16 @@ impl Object {
             Self::TcpRoute(object) => &object.metadata,
             Self::UdpRoute(object) => &object.metadata,
             Self::ReferenceGrant(object) => &object.metadata,
+            Self::ConfigMap(object) => &object.metadata,
+            Self::BackendTlsPolicy(object) => &object.metadata,
+            Self::BackendConfig(object) => &object.metadata,
+            Self::FrontendConfig(object) => &object.metadata,
+            Self::GcpBackendPolicy(object) => &object.metadata,
+            Self::GcpGatewayPolicy(object) => &object.metadata,
+            Self::HealthCheckPolicy(object) => &object.metadata,
+            Self::SecurityPolicy(object) => &object.metadata,
+            Self::SslPolicy(object) => &object.metadata,
+            Self::ManagedCertificate(object) => &object.metadata,
         }
     }
 

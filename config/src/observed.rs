@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 
 use crate::network_balancer::NodeHealth;
+use crate::routing::Issued;
 use crate::{Node, Pod};
 
 /// What the running lab has shown, and what it was told from outside.
@@ -25,6 +26,8 @@ pub struct Observed {
     pub draining: BTreeSet<(String, String, String)>,
     /// Where packets from outside enter.
     pub entry: EntryPolicy,
+    /// What was issued for ManagedCertificates, by namespace and name.
+    pub certificates: BTreeMap<(String, String), Issued>,
 }
 
 impl Observed {

@@ -6,10 +6,14 @@
 //! does as it says. Nothing here runs.
 
 mod attach;
+mod backend_tls;
 mod backends;
+mod caching;
 mod certificate;
 mod condition;
+mod features;
 mod filters;
+mod front;
 mod gateway;
 mod host;
 mod ingress;
@@ -19,32 +23,44 @@ mod matching;
 mod model;
 mod objects;
 mod path;
+mod policies;
 mod redirect;
 mod rules;
+mod security;
 mod table;
+mod template;
 mod time;
+mod tls;
 
 use crate::{Cluster, Observed};
 
-pub use certificate::Refused as CertificateRefused;
-pub(crate) use certificate::certificate;
+pub use caching::{CacheMode, Caching, QueryKey};
+pub use certificate::certificate;
+pub use certificate::{Issued, Refused as CertificateRefused};
+pub(crate) use front::FRONTEND as FRONTEND_CONFIG;
 pub(crate) use gateway::is_served as is_gateway_served;
 pub use host::{HostPattern, host_of};
-pub(crate) use ingress::{addresses as ingress_addresses, is_served as is_ingress_served};
+pub(crate) use ingress::{
+    addresses as ingress_addresses, is_served as is_ingress_served, managed_names,
+};
 pub(crate) use listener::addresses as gateway_addresses;
 pub(crate) use matching::expression;
 pub use matching::{Headers, Match, PathMatch, Request, ValueMatch};
 pub use model::{
-    Backend, BackendKey, BackendProtocol, Cors, Filters, HeaderEdit, HealthCheckSpec, Listener,
-    Mirror, Origin, Persistence, PersistenceKind, Place, Routing, Rule, Serve, Socket, SocketKind,
-    Target, TargetBackend, Timeouts,
+    ALL_NOTED, Backend, BackendKey, BackendPolicy, BackendProtocol, Cors, Filters, HeaderEdit,
+    HealthCheckSpec, Listener, Mirror, Origin, Persistence, PersistenceKind, Place, Routing, Rule,
+    Serve, Socket, SocketKind, Target, TargetBackend, Timeouts,
 };
 pub(crate) use objects::read as read_objects;
-pub use objects::{GatewayObjects, IngressObjects};
+pub use objects::{GatewayObjects, IngressObjects, PolicyObjects};
 pub use path::PathChange;
+pub(crate) use policies::CONFIGS as BACKEND_CONFIGS;
 pub use redirect::{Redirect, Seen};
+pub use security::{Judgement, SecurityAction, SecurityPolicy, SecurityRule};
 pub use table::{Found, RouteTable};
+pub use template::HeaderTemplate;
 pub(crate) use time::timeout;
+pub use tls::{BackendTls, TlsTerms};
 
 /// What the load balancers of a cluster do.
 pub fn route(cluster: &Cluster, observed: &Observed) -> Routing {
@@ -52,6 +68,7 @@ pub fn route(cluster: &Cluster, observed: &Observed) -> Routing {
     let mut routing = gateway::route(cluster, &mut backends);
     ingress::route(cluster, &mut backends, &mut routing);
     routing.backends = backends.all();
+    backend_tls::status(&cluster.ingress.policies, &mut routing);
     routing
 }
 

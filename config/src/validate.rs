@@ -4,6 +4,7 @@
 //! so nothing that is new takes away what somebody asked for or already has.
 
 mod balancers;
+mod generations;
 mod hosts;
 mod links;
 mod nodes;
@@ -12,6 +13,7 @@ mod pod_ranges;
 mod pods;
 mod prober;
 mod ranges;
+mod references;
 mod routes;
 mod schedule;
 mod services;
@@ -56,6 +58,7 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
         return Err(findings);
     }
     ranges::check(draft, &mut findings);
+    references::check(draft, &mut findings);
     let namespaces = namespaces(draft, &mut findings);
     let mut owners = owners::Owners::default();
     let (mut planned, made_pods) = workloads::pods(draft, previous);

@@ -211,7 +211,7 @@ fn a_namespace_goes_with_all_in_it() {
 fn manifests_are_applied_and_deleted_as_text() {
     let (mut draft, cluster) = lab();
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {nodename: a}\n---\n\
-                apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n";
+                apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: c}\n";
     let applied = draft.apply_text("x.yaml", text).unwrap();
     assert_eq!(applied.changes.len(), 1);
     assert_eq!(
@@ -223,7 +223,7 @@ fn manifests_are_applied_and_deleted_as_text() {
         warnings.iter().any(|at| at.contains("x.yaml:4:8") && at.contains("`nodeName`")),
         "{warnings:?}"
     );
-    assert!(warnings.iter().any(|at| at.contains("1 × ConfigMap")), "{warnings:?}");
+    assert!(warnings.iter().any(|at| at.contains("1 × ServiceAccount")), "{warnings:?}");
     assert!(next(&draft, &cluster).pod("default", "x").is_some());
     let changes = draft.delete_text("x.yaml", text).unwrap();
     assert_eq!(changes[0].outcome, Outcome::Deleted);

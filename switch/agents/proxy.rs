@@ -6,19 +6,25 @@
 //! tests, in the namespaces of the lab's load balancers otherwise.
 //!
 //! One connection: [`connection`] (TLS, HTTP/1.1 or HTTP/2) -> [`request`] (which rule, filters) ->
-//! [`choose`] (which place) -> [`forward`] (by a connection of the [`pool`]).
+//! [`guard`] (who may) -> [`cache`] -> [`choose`] (which place) -> [`forward`] (by a connection of the
+//! [`pool`]).
 
 pub mod authority;
+pub mod cache;
 pub mod choose;
 pub mod connection;
 pub mod cors;
 pub mod datagram;
 pub mod forward;
+mod guard;
 pub mod head;
 pub mod health;
+pub mod identity;
 pub mod network;
 pub mod pool;
+pub mod record;
 pub mod request;
+pub mod silence;
 pub mod stream;
 pub mod table;
 pub mod tls;
@@ -27,8 +33,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use kswitch_config::routing::{BackendKey, Routing, SocketKind};
+use kswitch_config::routing::{ALL_NOTED, BackendKey, Routing, SocketKind};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -45,7 +52,7 @@ const CONNECTIONS: usize = 16_384;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is told of a request when its answer begins.
-pub type Log = Arc<dyn Fn(&request::Record) + Send + Sync>;
+pub type Log = Arc<dyn Fn(record::Record) + Send + Sync>;
 
 /// A running load balancer; dropping it closes its sockets.
 pub struct Proxy {
@@ -66,6 +73,10 @@ pub struct Shared {
     pub health: Health,
     /// Whose turn it is.
     pub turns: choose::Turns,
+    /// Answers that are kept.
+    pub cache: cache::Cache,
+    /// What vouches for clients; `None` on a machine without random numbers.
+    pub signer: Option<identity::Signer>,
     permits: Arc<Semaphore>,
     log: Option<Log>,
 }
@@ -107,8 +118,15 @@ impl Shared {
         Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether a request is told of, of which so many of a million are.
+    pub fn is_noted(&self, noted: Option<u32>) -> bool {
+        let Some(noted) = noted else { return self.log.is_some() };
+        let share = u128::from(self.turns.share("log")) * u128::from(ALL_NOTED);
+        self.log.is_some() && share >> 64 < u128::from(noted)
+    }
+
     /// Tells of a request.
-    pub fn told(&self, record: &request::Record) {
+    pub fn told(&self, record: record::Record) {
         if let Some(log) = &self.log {
             log(record);
         }
@@ -124,6 +142,8 @@ impl Proxy {
             pool: Pool::default(),
             health: Health::default(),
             turns: choose::Turns::default(),
+            cache: cache::Cache::default(),
+            signer: identity::Signer::new().ok(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             log,
         });
@@ -140,7 +160,14 @@ impl Proxy {
     pub async fn publish(&mut self, routing: Arc<Routing>) -> Vec<String> {
         let table = Arc::new(Table::new(routing));
         let wanted: BTreeMap<_, _> = table.sockets().collect();
-        *self.shared.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&table);
+        let before = {
+            let mut now = self.shared.table.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *now, Arc::clone(&table))
+        };
+        for (place, patience) in before.going(&table) {
+            let ending = drain(Arc::clone(&self.shared), place, patience);
+            self.runtime.spawn(ending);
+        }
         self.listening
             .retain(|(place, _), at| wanted.get(&(*place, sort(at.kind))) == Some(&at.kind));
         let mut problems = Vec::new();
@@ -177,6 +204,14 @@ impl Proxy {
     /// Closes the sockets of a load balancer whose namespace is about to go.
     pub fn leave(&mut self, address: std::net::IpAddr) {
         self.listening.retain(|(place, _), _| place.ip() != address);
+    }
+}
+
+/// Ends what a place that went still carries, once its time is up, unless it has come back.
+async fn drain(shared: Arc<Shared>, place: SocketAddr, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if !shared.table().has_place(place) {
+        shared.pool.end(place);
     }
 }
 

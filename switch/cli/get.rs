@@ -53,8 +53,8 @@ pub(super) struct Arguments {
 const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
     clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
     ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
-    backendservices, forwardingrules, healthchecks, firewallrules, ports, links, workers, routes \
-    or fdb";
+    backendtlspolicies, managedcertificates, ca, backendservices, forwardingrules, healthchecks, \
+    firewallrules, ports, links, workers, routes or fdb";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +83,9 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "tlsroutes" | "tlsroute" => Kind::TlsRoutes,
         "tcproutes" | "tcproute" => Kind::TcpRoutes,
         "udproutes" | "udproute" => Kind::UdpRoutes,
+        "backendtlspolicies" | "backendtlspolicy" | "btlspolicy" => Kind::BackendTlsPolicies,
+        "managedcertificates" | "managedcertificate" | "mcrt" => Kind::ManagedCertificates,
+        "ca" => Kind::Authorities,
         "backendservices" | "backendservice" => Kind::BackendServices,
         "forwardingrules" | "forwardingrule" => Kind::ForwardingRules,
         "healthchecks" | "healthcheck" => Kind::HealthChecks,
@@ -119,6 +122,12 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
         Some(Format::Json) => output::json(&whole(&select, items))?,
         Some(Format::Yaml) => output::yaml(&whole(&select, items))?,
         Some(Format::Wide) => show(kind, &items, columns::wide(kind))?,
+        // a text to be put in a file, not in a table
+        None if kind == Kind::Authorities => {
+            items
+                .iter()
+                .try_for_each(|item| output::text(&columns::member(item, "/certificate")))?;
+        }
         None => show(kind, &items, columns::usual(kind))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -15,14 +15,14 @@ use crate::control::request::{Request, Response};
 /// How often is looked whether there is more, with `--follow`.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Print what a container of a pod has said
+/// Print what a container of a pod has said, or what a load balancer was asked
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
-    /// Which pod: [NAMESPACE/]POD
+    /// Which pod: [NAMESPACE/]POD; or ingress/NAME, gateway/NAME
     pod: String,
 
-    /// The pod's namespace [default: default]
+    /// Its namespace [default: default]
     #[arg(short, long)]
     namespace: Option<String>,
 
@@ -42,11 +42,14 @@ pub(super) struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   kswitch logs worker
+  kswitch logs ingress/web -f
   kswitch logs shop/web-0 -c proxy --tail 20 -f";
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     let Arguments { pod, namespace, container, follow, tail } = arguments;
     let (within, name) = match pod.split_once('/') {
+        // a load balancer, which is told from pods by what stands before it
+        Some(("ingress" | "gateway", _)) => (None, pod.as_str()),
         Some((within, name)) => (Some(within), name),
         None => (None, pod.as_str()),
     };

@@ -1,6 +1,7 @@
 //! Load balancers as clients see them: the objects with their status, and the chain of what was made
 //! of them.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kswitch_config::routing::{
     Backend, HealthCheckSpec, Listener, Match, PathMatch, Rule, Serve, Socket, SocketKind,
     TargetBackend,
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::firewall;
 use super::network_views;
-use super::request::{Kind, Response, Selector};
+use super::request::{Failure, Kind, Response, Selector};
 use super::running::Running;
 use super::views::objects;
 
@@ -28,6 +29,16 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::TlsRoutes => all(&routing.tls_routes, select),
         Kind::TcpRoutes => all(&routing.tcp_routes, select),
         Kind::UdpRoutes => all(&routing.udp_routes, select),
+        Kind::BackendTlsPolicies => all(&routing.backend_tls, select),
+        Kind::ManagedCertificates => {
+            all(&running.balancers.issuing.objects(&running.cluster), select)
+        }
+        Kind::Authorities => {
+            let lab = &running.cluster.settings.lab.name;
+            let own = running.balancers.issuing.authority();
+            let object = |own| json!({ "metadata": { "name": lab }, "certificate": own });
+            objects(own.map(object), select)
+        }
         Kind::BackendServices => {
             let backends = routing.backends.values();
             let networks = network_views::backend_services(running);
@@ -45,6 +56,31 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::FirewallRules => objects(firewall::rules(running), select),
         _ => all(&routing.ingresses, select),
     }
+}
+
+/// What an Ingress or a Gateway was sent, from a number on.
+pub(super) fn log(
+    running: &Running,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    from: u64,
+) -> Response {
+    let routing = running.balancers.routing();
+    let is_it = |metadata: &ObjectMeta| {
+        metadata.name.as_deref() == Some(name) && metadata.namespace.as_deref() == Some(namespace)
+    };
+    let (kind, is_there) = match kind {
+        "ingress" => ("Ingress", routing.ingresses.iter().any(|at| is_it(&at.metadata))),
+        _ => ("Gateway", routing.gateways.iter().any(|at| is_it(&at.metadata))),
+    };
+    if !is_there {
+        let message = format!("no {kind} {name} in namespace {namespace}");
+        return Response::failed(Failure::NotFound, message);
+    }
+    let owner = (kind.to_owned(), namespace.to_owned(), name.to_owned());
+    let (lines, next) = running.balancers.requests.since(&owner, from);
+    Response::Log { lines, next }
 }
 
 fn backend_service(running: &Running, backend: &Backend) -> Value {

@@ -9,9 +9,11 @@ use kswitch_config::routing::{Routing, route};
 use kswitch_config::{Cluster, Observed, PortKind};
 use tokio::runtime::{Builder, Runtime};
 
+use super::issuing::Issuing;
+use super::request_log::{RequestLog, log};
 use crate::agents::namespace::Namespace;
 use crate::agents::proxy::network::Home;
-use crate::agents::proxy::{self, Network, Proxy};
+use crate::agents::proxy::{Network, Proxy};
 use crate::lab::namespace;
 use crate::rights::{self, told};
 
@@ -26,6 +28,10 @@ pub(super) struct Balancers {
     routing: Arc<Routing>,
     /// What was told already.
     told: BTreeSet<String>,
+    /// The lab's authority, and what it has issued.
+    pub(super) issuing: Issuing,
+    /// What they were sent.
+    pub(super) requests: Arc<RequestLog>,
 }
 
 /// Dropped in this order: the sockets, then what they run on.
@@ -39,7 +45,7 @@ struct Running {
 }
 
 impl Running {
-    fn start() -> io::Result<Self> {
+    fn start(requests: &Arc<RequestLog>) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("balancer")
@@ -48,17 +54,10 @@ impl Running {
             .build()?;
         let homes = Arc::<RwLock<HashMap<_, _>>>::default();
         let network = Network::Namespaces(Arc::clone(&homes));
-        let mut proxy = Proxy::new(runtime.handle().clone(), network, Some(log()));
+        let mut proxy = Proxy::new(runtime.handle().clone(), network, Some(log(requests)));
         proxy.check_health();
         Ok(Self { proxy, homes, entered: HashMap::new(), runtime })
     }
-}
-
-/// A line of JSON for each request, for those who asked to see them (`KSWITCH_LOG=requests=debug`).
-fn log() -> proxy::Log {
-    Arc::new(|record: &proxy::request::Record| {
-        tracing::debug!(target: "requests", "{}", record.to_json());
-    })
 }
 
 impl Balancers {
@@ -72,13 +71,16 @@ impl Balancers {
 
     /// Does from now on what the cluster's Ingresses and Gateways say.
     pub(super) fn keep(&mut self, cluster: &Cluster, observed: &Observed) {
+        let mut problems = self.issuing.keep(cluster);
+        let certificates = self.issuing.certificates();
+        let observed = &Observed { certificates, ..observed.clone() };
         if cluster.proxies.is_empty() && self.running.is_none() {
             // status is told all the same
             self.routing = Arc::new(route(cluster, observed));
             return;
         }
         if self.running.is_none() {
-            match Running::start() {
+            match Running::start(&self.requests) {
                 Ok(running) => self.running = Some(running),
                 Err(error) => {
                     tracing::warn!("no load balancers: {error}");
@@ -89,7 +91,7 @@ impl Balancers {
         let routing = Arc::new(route(cluster, observed));
         self.routing = Arc::clone(&routing);
         let Some(running) = &mut self.running else { return };
-        let mut problems = running.settle(cluster);
+        problems.extend(running.settle(cluster));
         problems.extend(routing.remarks.iter().cloned());
         problems.extend(running.runtime.block_on(running.proxy.publish(routing)));
         for problem in &problems {

@@ -235,6 +235,12 @@ pub enum Kind {
     TcpRoutes,
     /// Gateway API UDPRoutes, with status.
     UdpRoutes,
+    /// How load balancers speak TLS with Services, with status.
+    BackendTlsPolicies,
+    /// Certificates that are issued, with status.
+    ManagedCertificates,
+    /// Who issues them.
+    Authorities,
     /// What load balancers send to, with health.
     BackendServices,
     /// Where load balancers listen, and what they do there.
@@ -264,6 +270,7 @@ impl Kind {
                 | Self::Namespaces
                 | Self::ClusterNetworkPolicies
                 | Self::GatewayClasses
+                | Self::Authorities
                 | Self::Ports
                 | Self::Links
                 | Self::Workers
@@ -294,6 +301,9 @@ impl Kind {
             Self::TlsRoutes => "tlsroutes",
             Self::TcpRoutes => "tcproutes",
             Self::UdpRoutes => "udproutes",
+            Self::BackendTlsPolicies => "backendtlspolicies",
+            Self::ManagedCertificates => "managedcertificates",
+            Self::Authorities => "ca",
             Self::BackendServices => "backendservices",
             Self::ForwardingRules => "forwardingrules",
             Self::HealthChecks => "healthchecks",

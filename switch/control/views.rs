@@ -78,6 +78,9 @@ pub(super) fn log(
     from: u64,
 ) -> Response {
     let not_found = |message| Response::failed(Failure::NotFound, message);
+    if let Some((kind, name)) = name.split_once('/') {
+        return balanced::log(running, kind, namespace, name, from);
+    }
     let Some(pod) = running.cluster.pod(namespace, name) else {
         return not_found(format!("no pod {name} in namespace {namespace}"));
     };

@@ -64,6 +64,31 @@ pub(super) fn write(lab: &str, namespace: &str, files: &[(&str, &str)]) -> Resul
     place(&directory, &link).map_err(Error::failed(|| format!("make {}", link.display())))
 }
 
+/// Where programs look for certificates to trust, below `/etc/ssl`.
+const TRUSTED: &str = "certs/ca-certificates.crt";
+
+/// Makes the processes of a namespace trust a certificate in PEM, beside those that the machine does:
+/// what is below `/etc/ssl` is their own from then on.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn trust(lab: &str, namespace: &str, certificate: &str) -> Result<(), Error> {
+    let own = lab_directory(lab).join(namespace).join("ssl");
+    let machine = Path::new("/etc/ssl");
+    let make = || {
+        fs::create_dir_all(own.join("certs"))?;
+        // a machine without is one that trusts nobody
+        let mut trusted = fs::read_to_string(machine.join(TRUSTED)).unwrap_or_default();
+        trusted.push_str(certificate);
+        fs::write(own.join(TRUSTED), trusted)?;
+        match fs::copy(machine.join("openssl.cnf"), own.join("openssl.cnf")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    };
+    make().map_err(Error::failed(|| format!("write {}", own.display())))
+}
+
 /// Makes the link, and the directory it is in.
 fn place(directory: &Path, link: &Path) -> io::Result<()> {
     // again, because another lab that closes may remove the directory at any time

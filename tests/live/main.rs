@@ -33,6 +33,7 @@ mod traffic;
 #[path = "../conformance/turned.rs"]
 mod turned;
 mod upkeep;
+mod web;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -60,6 +61,7 @@ fn main() {
         power::TESTS,
         gso::TESTS,
         upkeep::TESTS,
+        web::TESTS,
         scale::TESTS,
         see::TESTS,
     ]

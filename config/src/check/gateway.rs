@@ -23,7 +23,7 @@ pub(super) fn check(gateway: &Gateway, findings: &mut Findings) {
             (None | Some("IPAddress"), Some(value)) => {
                 accept(findings, path.key("value"), syntax::address(value));
             }
-            (None | Some("IPAddress"), None) => {}
+            (None | Some("IPAddress"), None) | (Some("NamedAddress"), _) => {}
             (Some(other), _) => {
                 let message = format!("addresses of the type {other} are not known here");
                 findings.warning(path.key("type"), message, "write type: IPAddress");

@@ -185,6 +185,16 @@ fn same(a: &Object, b: &Object) -> bool {
         (Object::TcpRoute(a), Object::TcpRoute(b)) => a == b,
         (Object::UdpRoute(a), Object::UdpRoute(b)) => a == b,
         (Object::ReferenceGrant(a), Object::ReferenceGrant(b)) => a == b,
+        (Object::ConfigMap(a), Object::ConfigMap(b)) => a == b,
+        (Object::BackendTlsPolicy(a), Object::BackendTlsPolicy(b)) => a == b,
+        (Object::BackendConfig(a), Object::BackendConfig(b)) => a == b,
+        (Object::FrontendConfig(a), Object::FrontendConfig(b)) => a == b,
+        (Object::GcpBackendPolicy(a), Object::GcpBackendPolicy(b)) => a == b,
+        (Object::GcpGatewayPolicy(a), Object::GcpGatewayPolicy(b)) => a == b,
+        (Object::HealthCheckPolicy(a), Object::HealthCheckPolicy(b)) => a == b,
+        (Object::SecurityPolicy(a), Object::SecurityPolicy(b)) => a == b,
+        (Object::SslPolicy(a), Object::SslPolicy(b)) => a == b,
+        (Object::ManagedCertificate(a), Object::ManagedCertificate(b)) => a == b,
         _ => false,
     }
 }

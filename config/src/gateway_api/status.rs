@@ -12,6 +12,17 @@ use super::route::ParentReference;
 pub struct GatewayClassStatus {
     /// `Accepted`.
     pub conditions: Vec<Condition>,
+    /// What of the Gateway API its controller knows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supported_features: Vec<SupportedFeature>,
+}
+
+/// A part of the Gateway API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SupportedFeature {
+    /// Its name.
+    pub name: String,
 }
 
 /// What has become of a Gateway.
@@ -65,6 +76,26 @@ pub struct RouteStatus {
 pub struct RouteParentStatus {
     /// As the route names it.
     pub parent_ref: ParentReference,
+    /// Who says so.
+    pub controller_name: String,
+    /// `Accepted`, `ResolvedRefs`.
+    pub conditions: Vec<Condition>,
+}
+
+/// What has become of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyStatus {
+    /// By Gateway whose routes lead to what it is for.
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
+/// What has become of a policy at one Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyAncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: ParentReference,
     /// Who says so.
     pub controller_name: String,
     /// `Accepted`, `ResolvedRefs`.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Probe, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::model::{Backend, BackendKey, BackendProtocol, HealthCheckSpec, Place};
+use super::model::{Backend, BackendKey, BackendPolicy, BackendProtocol, HealthCheckSpec, Place};
+use super::{backend_tls, policies};
 use crate::endpoints::{Candidate, Gathering, Places, Sources, gather};
 use crate::{Cluster, Observed, Pod};
 
@@ -30,7 +31,7 @@ pub(super) enum PortRef<'p> {
 #[derive(Debug)]
 pub(super) struct Backends<'c> {
     cluster: &'c Cluster,
-    observed: &'c Observed,
+    pub(super) observed: &'c Observed,
     sources: Sources<'c>,
     places: Places,
     pods: HashMap<IpAddr, &'c Pod, ahash::RandomState>,
@@ -113,7 +114,7 @@ impl<'c> Backends<'c> {
     ) -> Result<Backend, String> {
         let is_neg = has_neg(service);
         let places = if is_neg { self.endpoints(service, index) } else { self.nodes(&key, port)? };
-        Ok(Backend {
+        let mut backend = Backend {
             protocol: protocol(service, port),
             is_neg,
             health_check: self.health_check(&places),
@@ -121,8 +122,13 @@ impl<'c> Backends<'c> {
             places,
             affinity: None,
             timeout: TIMEOUT,
-            draining: Duration::ZERO,
-        })
+            draining: None,
+            policy: BackendPolicy::default(),
+        };
+        let objects = &self.cluster.ingress.policies;
+        policies::settle(objects, service, port, &mut backend);
+        backend_tls::settle(objects, port, &mut backend);
+        Ok(backend)
     }
 
     /// The endpoints that take new requests.

@@ -16,6 +16,19 @@ pub struct Refused {
     pub message: String,
 }
 
+/// A certificate that was issued at run time.
+#[derive(Clone, Debug)]
+pub struct Issued(pub Arc<CertifiedKey>);
+
+impl PartialEq for Issued {
+    /// Whether it is the very same one.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Issued {}
+
 /// Where a Secret of the type `kubernetes.io/tls` has them.
 const CHAIN: &str = "tls.crt";
 const KEY: &str = "tls.key";
@@ -24,7 +37,7 @@ const KEY: &str = "tls.key";
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn certificate(secret: &Secret) -> Result<Arc<CertifiedKey>, Refused> {
+pub fn certificate(secret: &Secret) -> Result<Arc<CertifiedKey>, Refused> {
     let refused = |key, message: &str| Refused { key, message: message.to_owned() };
     let get = |key: &'static str| {
         let data = secret.data.iter().flatten().find(|(name, _)| *name == key);

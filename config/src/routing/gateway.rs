@@ -1,6 +1,6 @@
 //! Gateways with the routes that attach to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::attach::{self, Applicant, Grants};
 use super::backends::Backends;
 use super::condition::condition;
+use super::features;
 use super::host::HostPattern;
 use super::layer4;
 use super::listener::{self, Prepared};
@@ -16,8 +17,8 @@ use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind};
 use super::rules::{Owner, Problem, Reader};
 use super::table::{Age, Candidate, RouteTable};
 use crate::gateway_api::{
-    Gateway, GatewayClassStatus, GatewayStatus, HttpRule, ParentReference, RouteParentStatus,
-    RouteStatus, StatusAddress, TlsRouteSpec,
+    Gateway, GatewayAddress, GatewayClassStatus, GatewayStatus, HttpRule, ParentReference,
+    RouteParentStatus, RouteStatus, StatusAddress, TlsRouteSpec,
 };
 use crate::{Cluster, GatewaySettings};
 
@@ -155,6 +156,8 @@ impl<'c> All<'c> {
         let created = metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
         let age = |at, of| (created.clone(), namespace.to_owned(), name.to_owned(), at, of);
         let mut status = RouteStatus::default();
+        // by Gateway and listener: one that is named twice has one route
+        let mut counted = HashSet::new();
         for wanted in parents {
             let Some(gateway) = attach::parent(&mut self.gateways, wanted, namespace) else {
                 continue;
@@ -163,9 +166,12 @@ impl<'c> All<'c> {
             let attached = attach::attach(gateway, wanted, applicant, &self.cluster.namespaces);
             status.parents.push(parent_status(metadata, wanted, attached.as_ref(), &problems));
             for (at, hosts) in attached.into_iter().flatten() {
+                let gateway_name = (gateway.namespace.clone(), gateway.name.clone());
                 let Some(listener) = gateway.listeners.get_mut(at) else { continue };
-                listener.attached += 1;
-                push(listener, &hosts, &does, &age);
+                if counted.insert((gateway_name, at)) {
+                    listener.attached += 1;
+                    push(listener, &hosts, &does, &age);
+                }
             }
         }
         status
@@ -198,6 +204,7 @@ impl<'c> All<'c> {
                     owner: ("Gateway".to_owned(), namespace, name),
                     hostname: HostPattern::of_gateway(prepared.spec.hostname.as_deref()),
                     certificates: prepared.certificates.clone(),
+                    terms: gateway.terms.clone(),
                     serve,
                 });
                 let port = u16::try_from(prepared.spec.port).unwrap_or_default();
@@ -227,7 +234,8 @@ impl<'c> All<'c> {
             if is_ours(class.metadata.name.as_deref().unwrap_or_default()) {
                 let generation = class.metadata.generation;
                 let conditions = vec![condition("Accepted", true, "Accepted", "", generation)];
-                class.status = Some(GatewayClassStatus { conditions });
+                let supported_features = features::supported();
+                class.status = Some(GatewayClassStatus { conditions, supported_features });
             }
             routing.gateway_classes.push(Arc::new(class));
         }
@@ -295,8 +303,27 @@ fn with_status(prepared: &Prepared) -> Gateway {
         }
         _ => (true, "Accepted", ""),
     };
-    let accepted = condition("Accepted", is_accepted, reason, message, generation);
-    let programmed = if prepared.addresses.is_empty() {
+    let asked = &gateway.spec.addresses;
+    let is_strange = |at: &GatewayAddress| {
+        !matches!(at.type_.as_deref(), None | Some("IPAddress" | "NamedAddress"))
+    };
+    let accepted = match asked.iter().find(|at| is_strange(at)) {
+        Some(strange) => {
+            let kind = strange.type_.as_deref().unwrap_or_default();
+            let message = format!("addresses of the type {kind} are not known here");
+            condition("Accepted", false, "UnsupportedAddress", message, generation)
+        }
+        None => condition("Accepted", is_accepted, reason, message, generation),
+    };
+    // one that is an address by itself has to be had; names were told when they were looked up
+    let missing = asked.iter().filter_map(|at| at.value.as_deref()).find(|value| {
+        let address = value.parse::<std::net::IpAddr>();
+        address.is_ok_and(|address| !prepared.addresses.contains(&address))
+    });
+    let programmed = if let Some(missing) = missing {
+        let message = format!("{missing} cannot be had");
+        condition("Programmed", false, "AddressNotUsable", message, generation)
+    } else if prepared.addresses.is_empty() {
         let message = "the Gateway has no address";
         condition("Programmed", false, "AddressNotAssigned", message, generation)
     } else if usable == 0 {

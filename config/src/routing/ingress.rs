@@ -10,12 +10,13 @@ use k8s_openapi::api::networking::v1::{
 use rustls::sign::CertifiedKey;
 
 use super::backends::{Backends, PortRef};
+use super::front::{self, Front};
 use super::host::HostPattern;
 use super::listener::secret_certificate;
 use super::matching::{Match, PathMatch};
 use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind, Target, TargetBackend};
 use super::table::{Candidate, RouteTable};
-use crate::{Cluster, GatewaySettings};
+use crate::{Cluster, GatewaySettings, Observed};
 
 /// The annotation that names a class where `ingressClassName` does not.
 const CLASS: &str = "kubernetes.io/ingress.class";
@@ -27,6 +28,10 @@ const ALLOW_HTTP: &str = "kubernetes.io/ingress.allow-http";
 ///
 /// Source: GKE, "Using pre-shared certificates".
 const PRE_SHARED: &str = "ingress.gcp.kubernetes.io/pre-shared-cert";
+/// The annotation that names certificates which are issued.
+///
+/// Source: GKE, "Using Google-managed SSL certificates".
+const MANAGED: &str = "networking.gke.io/managed-certificates";
 /// The annotation of a class that Ingresses without a class have.
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
@@ -60,7 +65,7 @@ pub(crate) fn is_served(
     }
 }
 
-fn annotation<'i>(ingress: &'i Ingress, name: &str) -> Option<&'i str> {
+pub(super) fn annotation<'i>(ingress: &'i Ingress, name: &str) -> Option<&'i str> {
     ingress.metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
@@ -80,6 +85,8 @@ struct Shared {
     has_plain: bool,
     certificates: Vec<Arc<CertifiedKey>>,
     fallback: Option<Arc<Rule>>,
+    /// What the first of them says of its clients.
+    front: Front,
 }
 
 /// Adds what Ingresses do.
@@ -101,15 +108,20 @@ pub(super) fn route(cluster: &Cluster, backends: &mut Backends<'_>, routing: &mu
             continue;
         };
         let namespace = namespace.unwrap_or_default();
+        let front = Front::of(cluster, ingress, namespace);
+        let observed = backends.observed;
         let mut reader = Reader { ingress, namespace, backends, remarks: &mut routing.remarks };
         let candidates = reader.rules(spec);
         let fallback = spec.default_backend.as_ref();
         let fallback = fallback.map(|backend| reader.rule("default backend", backend));
-        let certificates = reader.certificates(cluster, spec);
+        let certificates = reader.certificates(cluster, observed, spec);
         let allows_http = annotation(ingress, ALLOW_HTTP) != Some("false");
         for address in addresses(ingress) {
             let shared = by_address.entry(address).or_default();
             let name = ingress.metadata.name.clone().unwrap_or_default();
+            if shared.names.is_empty() {
+                shared.front = front.clone();
+            }
             shared.names.push((namespace.to_owned(), name));
             if allows_http {
                 shared.has_plain = true;
@@ -129,16 +141,22 @@ pub(super) fn route(cluster: &Cluster, backends: &mut Backends<'_>, routing: &mu
 
 impl Shared {
     fn listen(self, address: IpAddr, routing: &mut Routing) {
-        let Self { names, plain, secure, has_plain, certificates, fallback } = self;
+        let Self { names, mut plain, secure, has_plain, certificates, fallback, front } = self;
         let Some((namespace, name)) = names.first().cloned() else { return };
         let called: Vec<_> = names.iter().map(|(ns, name)| format!("{ns}/{name}")).collect();
-        let mut listen = |port, kind, candidates, certificates: Vec<_>| {
+        let redirect = front.redirect.filter(|_| !certificates.is_empty());
+        let of_plain = redirect.map(|redirect| {
+            plain.clear();
+            front::redirect(&called.join(", "), redirect)
+        });
+        let mut listen = |port, kind, candidates, certificates: Vec<_>, fallback| {
             let listener = Arc::new(Listener {
                 name: format!("Ingress {}", called.join(", ")),
                 owner: ("Ingress".to_owned(), namespace.clone(), name.clone()),
                 hostname: HostPattern::Any,
                 certificates,
-                serve: Serve::Http(RouteTable::of_ingresses(candidates, fallback.clone())),
+                terms: front.terms.clone(),
+                serve: Serve::Http(RouteTable::of_ingresses(candidates, fallback)),
             });
             let same = |at: &&mut Socket| (at.address, at.port, at.kind) == (address, port, kind);
             match routing.sockets.iter_mut().find(same) {
@@ -149,10 +167,11 @@ impl Shared {
             }
         };
         if has_plain {
-            listen(80, SocketKind::Http, plain, Vec::new());
+            let fallback = of_plain.or_else(|| fallback.clone());
+            listen(80, SocketKind::Http, plain, Vec::new(), fallback);
         }
         if !certificates.is_empty() {
-            listen(443, SocketKind::Tls, secure, certificates);
+            listen(443, SocketKind::Tls, secure, certificates, fallback);
         }
     }
 }
@@ -217,7 +236,12 @@ impl Reader<'_, '_> {
     }
 
     /// The certificates of an Ingress; those that cannot be used are told, and left out.
-    fn certificates(&mut self, cluster: &Cluster, spec: &IngressSpec) -> Vec<Arc<CertifiedKey>> {
+    fn certificates(
+        &mut self,
+        cluster: &Cluster,
+        observed: &Observed,
+        spec: &IngressSpec,
+    ) -> Vec<Arc<CertifiedKey>> {
         let of_spec = spec.tls.iter().flatten().filter_map(|tls| tls.secret_name.as_deref());
         let shared = annotation(self.ingress, PRE_SHARED).unwrap_or_default().split(',');
         let shared = shared.map(str::trim);
@@ -228,8 +252,25 @@ impl Reader<'_, '_> {
                 Err(why) => self.remarks.push(format!("{}: {why}", self.called())),
             }
         }
+        for name in managed_names(self.ingress) {
+            let key = (self.namespace.to_owned(), name.to_owned());
+            match observed.certificates.get(&key) {
+                Some(issued) => certificates.push(Arc::clone(&issued.0)),
+                None => self.remarks.push(format!(
+                    "{}: the ManagedCertificate {}/{name} is not issued",
+                    self.called(),
+                    self.namespace
+                )),
+            }
+        }
         certificates
     }
+}
+
+/// The names of the ManagedCertificates of an Ingress.
+pub(crate) fn managed_names(ingress: &Ingress) -> impl Iterator<Item = &str> {
+    let names = annotation(ingress, MANAGED).unwrap_or_default().split(',');
+    names.map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// Source: KEP-1453; for `ImplementationSpecific`, GKE, "Paths": `*` at the end of a path stands for

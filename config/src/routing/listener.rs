@@ -9,9 +9,11 @@ use rustls::sign::CertifiedKey;
 use super::attach::Grants;
 use super::certificate::certificate;
 use super::condition::condition;
+use super::front;
 use super::host::HostPattern;
 use super::model::Rule;
 use super::table::{Age, Candidate};
+use super::tls::TlsTerms;
 use crate::Cluster;
 use crate::gateway_api::{
     GROUP, Gateway, ListenerSpec, ListenerStatus, ObjectReference, RouteGroupKind,
@@ -24,6 +26,8 @@ pub(super) struct Prepared {
     pub(super) name: String,
     pub(super) object: Arc<Gateway>,
     pub(super) addresses: Vec<IpAddr>,
+    /// Which TLS its policies allow.
+    pub(super) terms: TlsTerms,
     pub(super) listeners: Vec<PreparedListener>,
 }
 
@@ -61,8 +65,10 @@ pub(super) fn prepare(cluster: &Cluster, grants: &Grants<'_>, gateway: &Arc<Gate
             listener(cluster, grants, &namespace, gateway, spec, conflict(all, spec).as_ref())
         })
         .collect();
+    let name = gateway.metadata.name.clone().unwrap_or_default();
     Prepared {
-        name: gateway.metadata.name.clone().unwrap_or_default(),
+        terms: front::of_gateway(cluster, &namespace, &name),
+        name,
         namespace,
         object: Arc::clone(gateway),
         addresses: addresses(gateway),

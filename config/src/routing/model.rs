@@ -8,12 +8,16 @@ use std::time::Duration;
 use k8s_openapi::api::networking::v1::Ingress;
 use rustls::sign::CertifiedKey;
 
+use super::caching::Caching;
 use super::host::HostPattern;
 use super::path::PathChange;
 use super::redirect::Redirect;
+use super::security::SecurityPolicy;
 use super::table::RouteTable;
+use super::template::HeaderTemplate;
+use super::tls::{BackendTls, TlsTerms};
 use crate::gateway_api::{
-    Gateway, GatewayClass, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute,
 };
 
 /// Everything that load balancers outside the nodes do.
@@ -37,6 +41,8 @@ pub struct Routing {
     pub tcp_routes: Vec<Arc<TcpRoute>>,
     /// The routes of datagrams, with status.
     pub udp_routes: Vec<Arc<UdpRoute>>,
+    /// What is said of TLS with Services, with status.
+    pub backend_tls: Vec<Arc<BackendTlsPolicy>>,
     /// The Ingresses, with status.
     pub ingresses: Vec<Arc<Ingress>>,
     /// What of all this has no effect, for people.
@@ -95,6 +101,8 @@ pub struct Listener {
     pub hostname: HostPattern,
     /// Certificates, the first of which serves unknown names.
     pub certificates: Vec<Arc<CertifiedKey>>,
+    /// Which TLS is spoken.
+    pub terms: TlsTerms,
     /// What is done.
     pub serve: Serve,
 }
@@ -174,6 +182,8 @@ pub enum PersistenceKind {
     Header,
     /// The client's address.
     ClientIp,
+    /// Whatever a header says that clients send by themselves.
+    HeaderHash,
 }
 
 /// What is changed of a request, its answer, or both.
@@ -325,8 +335,10 @@ pub struct Backend {
     pub affinity: Option<Persistence>,
     /// How long a request may take, unless its rule says so.
     pub timeout: Duration,
-    /// How long a place that goes may finish what it has begun.
-    pub draining: Duration,
+    /// How long a place that goes may finish what it has begun; `None`: as long as that takes.
+    pub draining: Option<Duration>,
+    /// What else is done with its requests.
+    pub policy: BackendPolicy,
 }
 
 /// A place that serves a backend.
@@ -340,6 +352,46 @@ pub struct Place {
     pub pod: Option<String>,
 }
 
+/// What is done with the requests of a backend, beside being sent on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendPolicy {
+    /// Which clients are refused.
+    pub security: Option<Arc<SecurityPolicy>>,
+    /// What is kept to answer again.
+    pub caching: Option<Arc<Caching>>,
+    /// Whether clients have to say who they are, and for whom: the audience of what vouches for
+    /// them.
+    pub identity: Option<Arc<str>>,
+    /// So many of a million requests are noted.
+    pub noted: u32,
+    /// Fields that are added to requests.
+    pub request_headers: Arc<[HeaderTemplate]>,
+    /// Fields that are added to answers.
+    pub response_headers: Arc<[HeaderTemplate]>,
+    /// What its certificates have to be; `None`: anything.
+    pub tls: Option<Arc<BackendTls>>,
+    /// Why it cannot be asked as it should be.
+    pub unusable: Option<String>,
+}
+
+/// How many requests are noted at most, of as many.
+pub const ALL_NOTED: u32 = 1_000_000;
+
+impl Default for BackendPolicy {
+    fn default() -> Self {
+        Self {
+            security: None,
+            caching: None,
+            identity: None,
+            noted: ALL_NOTED,
+            request_headers: Arc::default(),
+            response_headers: Arc::default(),
+            tls: None,
+            unusable: None,
+        }
+    }
+}
+
 /// How places are checked.
 ///
 /// Source: GKE, "Health checks" of Ingress; `BackendConfig.spec.healthCheck`.
@@ -347,6 +399,8 @@ pub struct Place {
 pub struct HealthCheckSpec {
     /// Whether they are asked over HTTP; else a connection suffices.
     pub is_http: bool,
+    /// Whether they are asked in TLS.
+    pub is_secure: bool,
     /// The path that must answer 200.
     pub path: String,
     /// The `Host` that is sent; empty: the address.
@@ -370,6 +424,7 @@ impl Default for HealthCheckSpec {
     fn default() -> Self {
         Self {
             is_http: true,
+            is_secure: false,
             path: "/".into(),
             host: String::new(),
             port: None,

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use crate::draft::Draft;
 use crate::gateway_api::{
-    Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute, TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute,
+    TlsRoute, UdpRoute,
+};
+use crate::gke::{
+    BackendConfig, FrontendConfig, GcpBackendPolicy, GcpGatewayPolicy, HealthCheckPolicy,
+    ManagedCertificate, SecurityPolicy, SslPolicy,
 };
 use crate::kind::Kind;
 use crate::object::Object;
@@ -21,6 +26,33 @@ pub struct IngressObjects {
     pub classes: Vec<Arc<IngressClass>>,
     /// Certificates among them.
     pub secrets: Vec<Arc<Secret>>,
+    /// What is said of their requests and clients, and of those of Gateways.
+    pub policies: PolicyObjects,
+}
+
+/// What is said of requests and clients.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyObjects {
+    /// Of requests to Services, by their annotations.
+    pub backend_configs: Vec<Arc<BackendConfig>>,
+    /// Of clients of Ingresses, by their annotations.
+    pub frontend_configs: Vec<Arc<FrontendConfig>>,
+    /// Of requests to Services that they name.
+    pub backend_policies: Vec<Arc<GcpBackendPolicy>>,
+    /// Of clients of Gateways that they name.
+    pub gateway_policies: Vec<Arc<GcpGatewayPolicy>>,
+    /// Of checks of Services that they name.
+    pub health_policies: Vec<Arc<HealthCheckPolicy>>,
+    /// Of clients that are refused.
+    pub security_policies: Vec<Arc<SecurityPolicy>>,
+    /// Of TLS with clients.
+    pub ssl_policies: Vec<Arc<SslPolicy>>,
+    /// Of TLS with Services.
+    pub backend_tls: Vec<Arc<BackendTlsPolicy>>,
+    /// Certificates that are issued here.
+    pub managed: Vec<Arc<ManagedCertificate>>,
+    /// Texts, certificates to be trusted among them.
+    pub config_maps: Vec<Arc<ConfigMap>>,
 }
 
 /// The objects of the Gateway API.
@@ -62,6 +94,18 @@ pub(crate) fn read(draft: &Draft) -> (IngressObjects, GatewayObjects) {
         ingresses: all!(Ingress),
         classes: all!(IngressClass),
         secrets: all!(Secret),
+        policies: PolicyObjects {
+            backend_configs: all!(BackendConfig),
+            frontend_configs: all!(FrontendConfig),
+            backend_policies: all!(GcpBackendPolicy),
+            gateway_policies: all!(GcpGatewayPolicy),
+            health_policies: all!(HealthCheckPolicy),
+            security_policies: all!(SecurityPolicy),
+            ssl_policies: all!(SslPolicy),
+            backend_tls: all!(BackendTlsPolicy),
+            managed: all!(ManagedCertificate),
+            config_maps: all!(ConfigMap),
+        },
     };
     let gateway = GatewayObjects {
         classes: all!(GatewayClass),

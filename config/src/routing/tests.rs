@@ -1,5 +1,7 @@
 //! Objects to rules, and rules to requests.
 
+mod policies;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::{Ingress, IngressLoadBalancerIngress};
 
+use super::generations;
 use super::owners::{Owner, Owners};
 use crate::allocate::Addresses;
 use crate::cluster::{Cluster, External, HostNetwork, Proxy};
@@ -71,6 +72,7 @@ pub(super) fn balancers(
     findings: &mut Findings,
 ) -> Balancers {
     let (mut ingress, mut gateway_api) = routing::read_objects(draft);
+    generations::settle(&mut gateway_api, &mut ingress, previous);
     let settings = &draft.settings.gateway;
     let served = |entry: &&Arc<Entry>| match &entry.object {
         Object::Gateway(at) => {
@@ -148,6 +150,11 @@ impl Assignment<'_> {
                 let at = Field::of("spec").key("addresses");
                 let all = gateway.spec.addresses.iter().enumerate();
                 let value = |(index, address): (usize, &crate::gateway_api::GatewayAddress)| {
+                    let is_known = matches!(
+                        address.type_.as_deref(),
+                        None | Some("IPAddress" | "NamedAddress")
+                    );
+                    is_known.then_some(())?;
                     Some((at.clone().index(index).key("value"), address.value.clone()?))
                 };
                 all.filter_map(value).collect()
@@ -174,16 +181,22 @@ impl Assignment<'_> {
             };
             let is_checked = self.draft.settings.cluster.addressing == Addressing::Checked;
             let is_shared = self.taken.contains_key(&address);
-            if is_checked && !is_shared && !self.owners.is_free(address) {
-                let message = format!("{address} is the address of a machine already");
+            let whose = if is_checked && !is_shared && !self.owners.is_free(address) {
+                Some("a machine")
+            } else if self.of_services.contains(&address) {
+                Some("a Service")
+            } else {
+                None
+            };
+            if let Some(whose) = whose {
+                let message = format!("{address} is the address of {whose} already");
                 let help = "choose another address, or leave it out";
-                self.findings.error(field, message, help).of(entry.called(), &entry.origin);
-                continue;
-            }
-            if self.of_services.contains(&address) {
-                let message = format!("{address} is the address of a Service already");
-                let help = "choose another address, or leave it out";
-                self.findings.error(field, message, help).of(entry.called(), &entry.origin);
+                // a Gateway can say in its status that it does not have it
+                let finding = match entry.object {
+                    Object::Gateway(_) => self.findings.warning(field, message, help),
+                    _ => self.findings.error(field, message, help),
+                };
+                finding.of(entry.called(), &entry.origin);
                 continue;
             }
             self.take(entry, address);
@@ -225,7 +238,7 @@ impl Assignment<'_> {
         let ranges = &self.draft.settings.cluster.load_balancer_pools;
         let mut pools: Vec<Addresses> = ranges.iter().map(pool).collect();
         for entry in entries {
-            if self.has_address(entry) {
+            if self.has_address(entry) || asks_in_vain(entry) {
                 continue;
             }
             let Self { owners, of_services, .. } = self;
@@ -253,6 +266,12 @@ impl Assignment<'_> {
         self.taken.entry(address).or_insert_with(|| name.clone());
         self.by_object.entry(name).or_default().push(address);
     }
+}
+
+/// Whether a Gateway asks for addresses, none of which it has: it is not given others.
+fn asks_in_vain(entry: &Entry) -> bool {
+    let Object::Gateway(gateway) = &entry.object else { return false };
+    gateway.spec.addresses.iter().any(|address| address.value.is_some())
 }
 
 fn set_gateway(object: &mut Arc<Gateway>, addresses: &[IpAddr]) {

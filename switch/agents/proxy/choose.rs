@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hyper::HeaderMap;
 use kswitch_config::routing::{
-    Backend, BackendKey, Persistence, PersistenceKind, Place, Rule, Target, TargetBackend,
+    Backend, BackendKey, PersistenceKind, Place, Rule, Target, TargetBackend,
 };
 
 use super::Shared;
@@ -68,35 +69,49 @@ pub fn target<'r>(shared: &Shared, rule: &'r Rule) -> Option<&'r Target> {
     })
 }
 
-/// The place of a backend whose turn it is, among those that are healthy.
-pub fn place<'b>(shared: &Shared, backend: &'b Backend, client: IpAddr) -> Option<&'b Place> {
+/// What a client is known by where its requests stay at one place; `None`: they need not.
+pub fn key(backend: &Backend, client: IpAddr, headers: Option<&HeaderMap>) -> Option<u64> {
+    let by = backend.affinity.as_ref()?;
+    match by.kind {
+        PersistenceKind::ClientIp => Some(hash(client)),
+        PersistenceKind::HeaderHash => Some(hash(headers?.get(by.name.as_str())?.as_bytes())),
+        PersistenceKind::Cookie | PersistenceKind::Header => None,
+    }
+}
+
+/// The place of a backend whose turn it is, among those that are healthy; with a key, always the
+/// same one for it.
+pub fn place<'b>(shared: &Shared, backend: &'b Backend, key: Option<u64>) -> Option<&'b Place> {
     let places = shared.health.usable(backend);
-    if let Some(Persistence { kind: PersistenceKind::ClientIp, .. }) = &backend.affinity {
+    if let Some(key) = key {
         // the place of the highest score: others keep theirs when one goes
-        return places.into_iter().max_by_key(|place| score(client, place.address));
+        return places.into_iter().max_by_key(|place| hash((key, place.address)));
     }
     let turn = shared.turns.next(&backend.key);
     places.get(turn.checked_rem(places.len())?).copied()
 }
 
-fn score(client: IpAddr, place: SocketAddr) -> u64 {
+fn hash(what: impl Hash) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    (client, place).hash(&mut hasher);
+    what.hash(&mut hasher);
     hasher.finish()
 }
 
 /// What a client is told to be known again by: the place that it had.
 pub fn token(place: SocketAddr) -> String {
-    let mut hasher = std::hash::DefaultHasher::new();
-    place.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+    format!("{:016x}", hash(place))
 }
 
 /// The place that a token stands for, and the backend that has it.
 pub fn known<'r>(shared: &Shared, rule: &'r Rule, wanted: &str) -> Option<(&'r Target, &'r Place)> {
     rule.targets.iter().find_map(|target| {
         let TargetBackend::Service(backend) = &target.backend else { return None };
-        let mut places = shared.health.usable(backend).into_iter();
-        Some((target, places.find(|place| token(place.address) == wanted)?))
+        Some((target, known_place(shared, backend, wanted)?))
     })
+}
+
+/// The place of a backend that a token stands for.
+pub fn known_place<'b>(shared: &Shared, backend: &'b Backend, wanted: &str) -> Option<&'b Place> {
+    let mut places = shared.health.usable(backend).into_iter();
+    places.find(|place| token(place.address) == wanted)
 }

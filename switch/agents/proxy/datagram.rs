@@ -71,7 +71,8 @@ async fn associate(
     let (_, rule) = rules.first()?;
     let target = choose::target(shared, rule)?;
     let TargetBackend::Service(backend) = &target.backend else { return None };
-    let chosen = choose::place(shared, backend, client.ip())?;
+    let key = choose::key(backend, client.ip(), None);
+    let chosen = choose::place(shared, backend, key)?;
     Some(Arc::new(shared.network.associate(place.ip(), chosen.address).await.ok()?))
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -12,14 +12,16 @@ use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use kswitch_config::routing::{
-    Backend, BackendProtocol, Filters, Mirror, Persistence, PersistenceKind, Place, Target,
+    ALL_NOTED, Backend, BackendProtocol, Filters, Mirror, Persistence, PersistenceKind, Place,
+    Rule, Target, TargetBackend,
 };
-use tokio::io::copy_bidirectional;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::pool::{self, Body, Failure};
-use super::request::{Going, Refusal, Way, empty, full, is_grpc};
-use super::{Error, choose, head};
+use super::pool::{self, Body, Failure, Life, To};
+use super::record::Way;
+use super::request::{Client, Going, Refusal, empty, full, is_grpc};
+use super::silence::{self, Limit, Movement};
+use super::{Error, cache, choose, guard, head};
 
 /// Places that are tried one after another where nothing was sent yet.
 const TRIES: usize = 3;
@@ -27,13 +29,10 @@ const TRIES: usize = 3;
 /// Octets of a body that are kept to be sent twice.
 const MIRRORED: usize = 1 << 20;
 
-/// How long a backend may take to answer a request that has a body of its own.
-const UPLOAD: Duration = Duration::from_hours(1);
-
 /// How long a copy may take.
 const COPY: Duration = Duration::from_secs(15);
 
-/// Sends a request to a backend of its rule.
+/// Sends a request to a backend of its rule, or answers it from what is kept.
 ///
 /// # Errors
 /// What is answered instead.
@@ -45,8 +44,8 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Refusal> {
     let Going { client, rule, .. } = going;
     let shared = &client.shared;
-    let persistence = rule.persistence.as_ref();
-    let known = persistence.and_then(|by| choose::known(shared, rule, &token(by, &parts)?));
+    let by_rule = rule.persistence.as_ref();
+    let known = by_rule.and_then(|by| choose::known(shared, rule, &token(by, &parts)?));
     let target = known.map(|(target, _)| target).or_else(|| choose::target(shared, rule));
     let Some(target) = target else {
         let reason = "the rule has no backend";
@@ -56,45 +55,223 @@ pub(super) async fn forward(
         return answer;
     }
     let backend = going.backend(target)?;
-    let mut protocol = backend.protocol;
-    if is_grpc(&parts.headers) && protocol == BackendProtocol::Http1 {
-        // calls are made over HTTP/2 only
-        protocol = BackendProtocol::H2c;
+    way.noted = Some(backend.policy.noted).filter(|noted| *noted < ALL_NOTED);
+    if let Some(answer) = guard::check(going, backend, &mut parts, way)? {
+        return Ok(answer);
     }
-    // taken from the request before anything of it is changed
-    let upgrade = Upgrade::of(&mut parts, protocol);
-    changed(going, target, &mut parts);
-    let mirrors = rule.filters.mirrors.iter().chain(&target.filters.mirrors);
-    let body = mirrored(going, mirrors.collect(), &parts, body).await;
-    let has_body = !body.is_end_stream();
-    let place = known.map(|(_, place)| place);
-    let sending = send(going, backend, place, protocol, parts, body, way);
-    let limit = limit(going, backend, has_body || upgrade.is_some());
-    let (response, place) = match limit {
-        None => sending.await?,
-        Some(limit) => timeout(limit, sending).await.unwrap_or_else(|_| {
-            let reason = "the backend did not answer in time";
-            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason))
-        })?,
+    let by = by_rule.or(backend.affinity.as_ref());
+    let known = known.map(|(_, place)| place);
+    let known = known.or_else(|| {
+        let by = backend.affinity.as_ref().filter(|_| by_rule.is_none())?;
+        choose::known_place(shared, backend, &token(by, &parts)?)
+    });
+    let course = Course { going, target, backend, known };
+    let mut response = match &backend.policy.caching {
+        Some(caching) => cache::answer(course, caching, parts, body, way).await?,
+        None => course.send(parts, whole(body), way).await?,
     };
-    let mut response = answered(response, upgrade);
     head::edit(response.headers_mut(), &target.filters.response_headers);
-    if let Some(by) = persistence.filter(|_| known.is_none()) {
+    if !backend.policy.response_headers.is_empty() {
+        let told = Told { going, way };
+        head::fill(response.headers_mut(), &backend.policy.response_headers, |name| told.of(name));
+    }
+    if let Some(by) = by.filter(|_| known.is_none())
+        && let Some(place) = way.backend
+    {
         remember(by, place, &mut response);
     }
     Ok(response)
 }
 
-/// How long an answer may take to begin.
-///
-/// Source: Gateway API, `HTTPRouteTimeouts`: zero means no limit.
-fn limit(going: Going<'_>, backend: &Backend, is_long: bool) -> Option<Duration> {
-    let timeouts = going.rule.timeouts;
-    let of_rule = [timeouts.request, timeouts.backend];
-    if of_rule.iter().all(Option::is_none) {
-        return Some(if is_long { UPLOAD } else { backend.timeout });
+/// A body as it comes.
+pub(super) fn whole(body: Incoming) -> Body {
+    body.map_err(Error::from).boxed()
+}
+
+/// A request that has met its backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course<'r> {
+    /// What it has met before.
+    pub(super) going: Going<'r>,
+    /// The target of its rule.
+    pub(super) target: &'r Target,
+    /// Its backend.
+    pub(super) backend: &'r Arc<Backend>,
+    /// The place that the client had before.
+    pub(super) known: Option<&'r Place>,
+}
+
+/// The same without what it borrows.
+#[derive(Debug)]
+pub(super) struct Owned {
+    client: Arc<Client>,
+    host: String,
+    field: String,
+    matched: String,
+    rule: Arc<Rule>,
+    target: usize,
+}
+
+impl Owned {
+    /// What a course has.
+    pub(super) fn of(course: Course<'_>) -> Self {
+        let Course { going, target, .. } = course;
+        let at = going.rule.targets.iter().position(|at| std::ptr::eq(at, target));
+        Self {
+            client: Arc::clone(going.client),
+            host: going.host.to_owned(),
+            field: going.field.to_owned(),
+            matched: going.matched.to_owned(),
+            rule: Arc::clone(going.rule),
+            target: at.unwrap_or(0),
+        }
     }
-    of_rule.into_iter().flatten().filter(|limit| !limit.is_zero()).min()
+
+    /// The course again.
+    pub(super) fn course(&self) -> Option<Course<'_>> {
+        let Self { client, host, field, matched, rule, target } = self;
+        let target = rule.targets.get(*target)?;
+        let TargetBackend::Service(backend) = &target.backend else { return None };
+        let going = Going { client, host, field, matched, rule };
+        Some(Course { going, target, backend, known: None })
+    }
+}
+
+impl Course<'_> {
+    /// Sends a request on.
+    ///
+    /// # Errors
+    /// What is answered instead.
+    pub(super) async fn send(
+        self,
+        mut parts: Parts,
+        body: Body,
+        way: &mut Way,
+    ) -> Result<Response<Body>, Refusal> {
+        let Self { going, target, backend, .. } = self;
+        if let Some(why) = &backend.policy.unusable {
+            return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, why));
+        }
+        let mut protocol = backend.protocol;
+        if is_grpc(&parts.headers) && protocol == BackendProtocol::Http1 {
+            // calls are made over HTTP/2 only
+            protocol = BackendProtocol::H2c;
+        }
+        // taken from the request before anything of it is changed
+        let upgrade = Upgrade::of(&mut parts, protocol);
+        let key = choose::key(backend, going.client.peer.ip(), Some(&parts.headers));
+        changed(going, target, &mut parts);
+        if !backend.policy.request_headers.is_empty() {
+            let told = Told { going, way };
+            head::fill(&mut parts.headers, &backend.policy.request_headers, |name| told.of(name));
+        }
+        let mirrors = going.rule.filters.mirrors.iter().chain(&target.filters.mirrors);
+        let mut body = mirrored(going, mirrors.collect(), &parts, body).await;
+        let (head, rest) = self.limits(upgrade.is_some());
+        let movement = (!body.is_end_stream()).then(Movement::default);
+        if let Some(movement) = &movement {
+            body = silence::watched(body, movement.clone());
+        }
+        let sending = self.send_to_place(protocol, key, parts, body, way);
+        let sent = silence::within(head, movement.as_ref(), sending).await;
+        let response = sent.unwrap_or_else(|| {
+            let reason = "the backend did not answer in time";
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason))
+        })?;
+        let place = way.backend;
+        let upgrade = upgrade.zip(place.map(|place| going.client.shared.pool.life(place)));
+        Ok(answered(response, upgrade, rest, self.idle()))
+    }
+
+    /// How long an answer may take to begin, and how long it may go on.
+    ///
+    /// Source: Gateway API, `HTTPRouteTimeouts`: zero means no limit. Without them a backend may be
+    /// silent for as long as its timeout says, and go on for as long as it is not.
+    fn limits(self, is_upgrade: bool) -> (Limit, Limit) {
+        let timeouts = self.going.rule.timeouts;
+        let of_rule = [timeouts.request, timeouts.backend];
+        if of_rule.iter().all(Option::is_none) {
+            let limit = Limit::Silence(self.backend.timeout);
+            return (limit, limit);
+        }
+        let least = of_rule.into_iter().flatten().filter(|limit| !limit.is_zero()).min();
+        let limit = least.map_or(Limit::None, |limit| Limit::End(Instant::now() + limit));
+        (limit, if is_upgrade { Limit::None } else { limit })
+    }
+
+    /// How long a connection that was upgraded may be silent.
+    ///
+    /// Source: GKE, "Support for WebSocket": the timeout of the backend service.
+    fn idle(self) -> Duration {
+        self.backend.timeout
+    }
+
+    /// Sends a request to a place, and to another if the first cannot be connected to.
+    async fn send_to_place(
+        self,
+        protocol: BackendProtocol,
+        key: Option<u64>,
+        parts: Parts,
+        body: Body,
+        way: &mut Way,
+    ) -> Result<Response<Incoming>, Refusal> {
+        let Self { going: Going { client, .. }, backend, known, .. } = self;
+        let shared = &client.shared;
+        let mut request = outgoing(parts, body, protocol);
+        for attempt in 0..TRIES {
+            let known = known.filter(|_| attempt == 0);
+            let chosen = known.or_else(|| choose::place(shared, backend, key));
+            let Some(chosen) = chosen else {
+                let reason = format!("no place of {} is healthy", backend.key);
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
+            };
+            way.backend = Some(chosen.address);
+            let to = To {
+                from: client.place.ip(),
+                place: chosen.address,
+                tls: backend.policy.tls.clone(),
+            };
+            match pool::send(shared, to, protocol, request).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::Connect(unsent, _)) => {
+                    shared.health.failed(chosen.address);
+                    request = *unsent;
+                }
+                Err(Failure::Broken(error)) => {
+                    let reason = format!("the backend broke off: {error}");
+                    return Err(Refusal::new(StatusCode::BAD_GATEWAY, reason));
+                }
+            }
+        }
+        let reason = format!("no place of {} could be connected to", backend.key);
+        Err(Refusal::new(StatusCode::BAD_GATEWAY, reason))
+    }
+}
+
+/// What fields are filled with.
+struct Told<'t> {
+    going: Going<'t>,
+    way: &'t Way,
+}
+
+impl Told<'_> {
+    /// The value of a variable.
+    ///
+    /// Source: Google Cloud, "Variables that can appear in the header value".
+    fn of(&self, variable: &str) -> Option<String> {
+        let Client { peer, place, scheme, .. } = &**self.going.client;
+        Some(match variable {
+            "client_ip_address" => peer.ip().to_string(),
+            "client_port" => peer.port().to_string(),
+            "client_encrypted" => (*scheme == "https").to_string(),
+            "client_protocol" => (*scheme).to_owned(),
+            "server_ip_address" => place.ip().to_string(),
+            "server_port" => place.port().to_string(),
+            "cdn_cache_status" => self.way.cache?.word().to_owned(),
+            "tls_sni_hostname" if *scheme == "https" => self.going.host.to_owned(),
+            _ => return None,
+        })
+    }
 }
 
 /// Makes the head of a request what the backend is to see.
@@ -123,44 +300,6 @@ fn changed(going: Going<'_>, target: &Target, parts: &mut Parts) {
         parts.headers.insert(header::HOST, host);
     }
     head::forwarded(&mut parts.headers, client.peer.ip(), client.place.ip(), client.scheme);
-}
-
-/// Sends a request to a place of a backend, and to another if the first cannot be connected to.
-async fn send(
-    going: Going<'_>,
-    backend: &Arc<Backend>,
-    known: Option<&Place>,
-    protocol: BackendProtocol,
-    parts: Parts,
-    body: Body,
-    way: &mut Way,
-) -> Result<(Response<Incoming>, SocketAddr), Refusal> {
-    let Going { client, .. } = going;
-    let shared = &client.shared;
-    let mut request = outgoing(parts, body, protocol);
-    for attempt in 0..TRIES {
-        let known = known.filter(|_| attempt == 0);
-        let chosen = known.or_else(|| choose::place(shared, backend, client.peer.ip()));
-        let Some(chosen) = chosen else {
-            let reason = format!("no place of {} is healthy", backend.key);
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, reason));
-        };
-        way.backend = Some(chosen.address);
-        let from = client.place.ip();
-        match pool::send(shared, from, chosen.address, protocol, request).await {
-            Ok(response) => return Ok((response, chosen.address)),
-            Err(Failure::Connect(unsent, _)) => {
-                shared.health.failed(chosen.address);
-                request = *unsent;
-            }
-            Err(Failure::Broken(error)) => {
-                let reason = format!("the backend broke off: {error}");
-                return Err(Refusal::new(StatusCode::BAD_GATEWAY, reason));
-            }
-        }
-    }
-    let reason = format!("no place of {} could be connected to", backend.key);
-    Err(Refusal::new(StatusCode::BAD_GATEWAY, reason))
 }
 
 /// A request in the form that its protocol asks for.
@@ -213,15 +352,21 @@ impl Upgrade {
 struct Wanted(HeaderValue);
 
 /// The answer of a backend as the client gets it.
-fn answered(mut response: Response<Incoming>, upgrade: Option<Upgrade>) -> Response<Body> {
+fn answered(
+    mut response: Response<Incoming>,
+    upgrade: Option<(Upgrade, Life)>,
+    limit: Limit,
+    idle: Duration,
+) -> Response<Body> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let backend = hyper::upgrade::on(&mut response);
-        if let Some(Upgrade { client }) = upgrade {
+        if let Some((Upgrade { client }, mut life)) = upgrade {
             tokio::spawn(async move {
                 let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };
-                let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-                // who ends it, and how, is their business
-                let _ = copy_bidirectional(&mut client, &mut backend).await;
+                tokio::select! {
+                    () = silence::carry(TokioIo::new(client), TokioIo::new(backend), idle) => {}
+                    _ = life.changed() => {}
+                }
             });
         }
         let (parts, _) = response.into_parts();
@@ -230,11 +375,11 @@ fn answered(mut response: Response<Incoming>, upgrade: Option<Upgrade>) -> Respo
     let (mut parts, body) = response.into_parts();
     head::end_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
-    Response::from_parts(parts, body.map_err(Error::from).boxed())
+    Response::from_parts(parts, silence::limited(body, limit))
 }
 
 /// The body of a request, of which mirrors get copies.
-async fn mirrored(going: Going<'_>, mirrors: Vec<&Mirror>, parts: &Parts, body: Incoming) -> Body {
+async fn mirrored(going: Going<'_>, mirrors: Vec<&Mirror>, parts: &Parts, body: Body) -> Body {
     let shared = &going.client.shared;
     let is_due = |mirror: &&&Mirror| {
         let Mirror { numerator, denominator, .. } = ***mirror;
@@ -245,9 +390,10 @@ async fn mirrored(going: Going<'_>, mirrors: Vec<&Mirror>, parts: &Parts, body: 
     let due: Vec<_> = mirrors.iter().filter(is_due).filter_map(|at| at.backend.clone()).collect();
     let is_small = body.size_hint().upper().is_some_and(|most| most <= MIRRORED as u64);
     if due.is_empty() || !is_small {
-        return body.map_err(Error::from).boxed();
+        return body;
     }
-    let Ok(whole) = Limited::new(body, MIRRORED).collect().await else { return empty() };
+    // at most as large as it says
+    let Ok(whole) = body.collect().await else { return empty() };
     let octets = whole.to_bytes();
     for backend in due {
         copy(going, backend, parts, octets.clone());
@@ -265,10 +411,12 @@ fn copy(going: Going<'_>, backend: Arc<Backend>, parts: &Parts, octets: Bytes) {
     let (parts, ()) = head.into_parts();
     tokio::spawn(async move {
         let shared = &client.shared;
-        let Some(place) = choose::place(shared, &backend, client.peer.ip()) else { return };
+        let key = choose::key(&backend, client.peer.ip(), Some(&parts.headers));
+        let Some(place) = choose::place(shared, &backend, key) else { return };
         let request = outgoing(parts, full(octets), backend.protocol);
-        let from = client.place.ip();
-        let sending = pool::send(shared, from, place.address, backend.protocol, request);
+        let to =
+            To { from: client.place.ip(), place: place.address, tls: backend.policy.tls.clone() };
+        let sending = pool::send(shared, to, backend.protocol, request);
         if let Ok(Ok(response)) = timeout(COPY, sending).await {
             // read to its end, so that the connection can be used again
             let _ = timeout(COPY, response.into_body().collect()).await;
@@ -282,14 +430,8 @@ fn token(by: &Persistence, parts: &Parts) -> Option<String> {
         PersistenceKind::Header => {
             Some(parts.headers.get(by.name.as_str())?.to_str().ok()?.to_owned())
         }
-        PersistenceKind::Cookie => {
-            let cookies = parts.headers.get_all(header::COOKIE).iter();
-            let mut pairs = cookies
-                .filter_map(|value| value.to_str().ok())
-                .flat_map(|value| value.split(';').filter_map(|pair| pair.trim().split_once('=')));
-            pairs.find(|(name, _)| *name == by.name).map(|(_, value)| value.to_owned())
-        }
-        PersistenceKind::ClientIp => None,
+        PersistenceKind::Cookie => head::cookie(&parts.headers, &by.name),
+        PersistenceKind::ClientIp | PersistenceKind::HeaderHash => None,
     }
 }
 
@@ -302,7 +444,7 @@ fn remember(by: &Persistence, place: SocketAddr, response: &mut Response<Body>) 
             let age = by.max_age.map_or_else(String::new, |age| format!("; Max-Age={age}"));
             head::field("set-cookie", &format!("{}={token}; Path=/; HttpOnly{age}", by.name))
         }
-        PersistenceKind::ClientIp => None,
+        PersistenceKind::ClientIp | PersistenceKind::HeaderHash => None,
     };
     if let Some((name, value)) = field {
         response.headers_mut().append(name, value);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
-use kswitch_config::routing::{HeaderEdit, Headers};
+use kswitch_config::routing::{HeaderEdit, HeaderTemplate, Headers};
 
 /// What this load balancer calls itself.
 ///
@@ -102,6 +102,28 @@ pub fn edit(headers: &mut HeaderMap, edits: &[HeaderEdit]) {
             headers.remove(name.as_str());
         }
     }
+}
+
+/// Adds fields whose values have variables; those that a head has already are replaced.
+pub fn fill(
+    headers: &mut HeaderMap,
+    templates: &[HeaderTemplate],
+    variable: impl Fn(&str) -> Option<String>,
+) {
+    for template in templates {
+        if let Some((name, value)) = field(&template.name, &template.value(&variable)) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// The value of a cookie.
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let cookies = headers.get_all(header::COOKIE).iter();
+    let mut pairs = cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';').filter_map(|pair| pair.trim().split_once('=')));
+    pairs.find(|(at, _)| *at == name).map(|(_, value)| value.to_owned())
 }
 
 /// A field of a head, if it can be one.

@@ -23,7 +23,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// What is known of places.
 #[derive(Debug, Default)]
 pub struct Health {
-    checked: RwLock<HashMap<(BackendKey, SocketAddr), State>>,
+    checked: RwLock<HashMap<BackendKey, HashMap<SocketAddr, State>>>,
     /// Places that could not be connected to, and since when.
     failed: RwLock<HashMap<SocketAddr, Instant>>,
 }
@@ -47,29 +47,29 @@ impl Health {
     /// The places of a backend that may be used.
     pub fn usable<'b>(&self, backend: &'b Backend) -> Vec<&'b Place> {
         let checked = self.checked.read().unwrap_or_else(PoisonError::into_inner);
+        let states = checked.get(&backend.key);
         let is_healthy = |place: &&Place| {
-            checked.is_empty()
-                || checked
-                    .get(&(backend.key.clone(), place.address))
-                    .is_none_or(|state| state.is_healthy)
+            let state = states.and_then(|states| states.get(&place.address));
+            state.is_none_or(|state| state.is_healthy)
         };
-        let healthy: Vec<_> = backend.places.iter().filter(is_healthy).collect();
+        let mut usable: Vec<_> = backend.places.iter().filter(is_healthy).collect();
         let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
         if failed.is_empty() {
-            return healthy;
+            return usable;
         }
-        let is_passed_over = |place: &&&Place| {
+        let is_passed_over = |place: &&Place| {
             failed.get(&place.address).is_some_and(|since| since.elapsed() < PASSED_OVER)
         };
-        let others: Vec<_> =
-            healthy.iter().filter(|place| !is_passed_over(place)).copied().collect();
-        if others.is_empty() { healthy } else { others }
+        if !usable.iter().all(is_passed_over) {
+            usable.retain(|place| !is_passed_over(place));
+        }
+        usable
     }
 
     /// Whether a place is healthy; `None` if it was never checked.
     pub fn of(&self, backend: &BackendKey, place: SocketAddr) -> Option<bool> {
         let checked = self.checked.read().unwrap_or_else(PoisonError::into_inner);
-        checked.get(&(backend.clone(), place)).map(|state| state.is_healthy)
+        checked.get(backend)?.get(&place).map(|state| state.is_healthy)
     }
 
     /// Notes that a place could not be connected to.
@@ -83,15 +83,18 @@ impl Health {
     fn note(&self, backend: &Backend, place: SocketAddr, is_good: bool) {
         let spec = &backend.health_check;
         let mut checked = self.checked.write().unwrap_or_else(PoisonError::into_inner);
-        let state = checked.entry((backend.key.clone(), place)).or_default();
+        let state = checked.entry(backend.key.clone()).or_default().entry(place).or_default();
         *state = state.after(is_good, spec);
     }
 
     fn keep(&self, backends: &[Arc<Backend>]) {
         let mut checked = self.checked.write().unwrap_or_else(PoisonError::into_inner);
-        checked.retain(|(key, place), _| {
+        checked.retain(|key, states| {
             let backend = backends.iter().find(|backend| backend.key == *key);
-            backend.is_some_and(|backend| backend.places.iter().any(|at| at.address == *place))
+            states.retain(|place, _| {
+                backend.is_some_and(|backend| backend.places.iter().any(|at| at.address == *place))
+            });
+            !states.is_empty()
         });
     }
 }

@@ -11,9 +11,10 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use kswitch_config::routing::BackendProtocol;
+use kswitch_config::routing::{BackendProtocol, BackendTls};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -33,8 +34,30 @@ const IDLE: Duration = Duration::from_mins(1);
 /// Octets on their way in one request, and in all of a connection, under HTTP/2.
 const WINDOW: u32 = 1 << 20;
 
-/// From which address, to which place, and what is spoken.
-type Key = (IpAddr, SocketAddr, bool);
+/// From which address, to which place, and what is spoken: without TLS, in TLS with anybody, or as a
+/// policy has it, by its number.
+type Key = (IpAddr, SocketAddr, u64);
+
+/// The TLS of a key.
+const PLAIN: u64 = 0;
+const ANYBODY: u64 = 1;
+
+/// Where a request goes.
+#[derive(Clone, Debug)]
+pub struct To {
+    /// The address of the load balancer that sends it.
+    pub from: IpAddr,
+    /// The place.
+    pub place: SocketAddr,
+    /// What the certificate of the place has to be; `None`: anything.
+    pub tls: Option<Arc<BackendTls>>,
+}
+
+impl To {
+    const fn key(&self, tls: u64) -> Key {
+        (self.from, self.place, tls)
+    }
+}
 
 /// A connection, and since when it has not been used.
 type Waiting = (http1::SendRequest<Body>, Instant);
@@ -44,7 +67,12 @@ type Waiting = (http1::SendRequest<Body>, Instant);
 pub struct Pool {
     idle: Mutex<HashMap<Key, Vec<Waiting>>>,
     shared: Mutex<HashMap<Key, http2::SendRequest<Body>>>,
+    /// By place, what is dropped to end its connections.
+    lives: Mutex<HashMap<SocketAddr, watch::Sender<()>>>,
 }
+
+/// Until when connections to a place may live.
+pub type Life = watch::Receiver<()>;
 
 /// Why there was no answer.
 #[derive(Debug)]
@@ -65,6 +93,17 @@ impl Pool {
         idle.retain(|(_, place, _), _| places.contains(place));
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|(_, place, _), _| places.contains(place));
+    }
+
+    /// Until when connections to a place may live; its end is told as an error.
+    pub fn life(&self, place: SocketAddr) -> Life {
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.entry(place).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    /// Ends the connections to a place, whatever they carry.
+    pub(super) fn end(&self, place: SocketAddr) {
+        self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
     }
 
     fn take(&self, key: Key) -> Option<http1::SendRequest<Body>> {
@@ -90,30 +129,34 @@ impl Pool {
     }
 }
 
-/// Sends a request from the load balancer of an address to a place.
+/// Sends a request to a place.
 ///
 /// # Errors
 /// [`Failure`].
 pub async fn send(
     shared: &Arc<Shared>,
-    from: IpAddr,
-    to: SocketAddr,
+    to: To,
     protocol: BackendProtocol,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Failure> {
-    let is_secure = matches!(protocol, BackendProtocol::Https | BackendProtocol::Http2);
-    let key = (from, to, is_secure);
+    let tls = match (protocol, &to.tls) {
+        (BackendProtocol::Http1 | BackendProtocol::H2c, _) => PLAIN,
+        (BackendProtocol::Https | BackendProtocol::Http2, None) => ANYBODY,
+        (BackendProtocol::Https | BackendProtocol::Http2, Some(tls)) => tls.id,
+    };
     match protocol {
-        BackendProtocol::Http1 | BackendProtocol::Https => one(shared, key, request).await,
-        BackendProtocol::H2c | BackendProtocol::Http2 => two(shared, key, request).await,
+        BackendProtocol::Http1 | BackendProtocol::Https => one(shared, to, tls, request).await,
+        BackendProtocol::H2c | BackendProtocol::Http2 => two(shared, to, tls, request).await,
     }
 }
 
 async fn one(
     shared: &Arc<Shared>,
-    key: Key,
+    to: To,
+    tls: u64,
     mut request: Request<Body>,
 ) -> Result<Response<Incoming>, Failure> {
+    let key = to.key(tls);
     while let Some(mut sender) = shared.pool.take(key) {
         match sender.try_send_request(request).await {
             Ok(response) => return Ok(kept(shared, key, sender, response)),
@@ -124,7 +167,7 @@ async fn one(
             },
         }
     }
-    let connected = timeout(CONNECT, connect_one(shared, key)).await;
+    let connected = timeout(CONNECT, connect_one(shared, &to, tls)).await;
     let mut sender = match connected.unwrap_or_else(|_| Err(late())) {
         Ok(sender) => sender,
         Err(error) => return Err(Failure::Connect(Box::new(request), error)),
@@ -163,9 +206,11 @@ fn kept(
 
 async fn two(
     shared: &Arc<Shared>,
-    key: Key,
+    to: To,
+    tls: u64,
     request: Request<Body>,
 ) -> Result<Response<Incoming>, Failure> {
+    let key = to.key(tls);
     let known = {
         let senders = shared.pool.shared.lock().unwrap_or_else(PoisonError::into_inner);
         senders.get(&key).filter(|sender| !sender.is_closed()).cloned()
@@ -180,7 +225,7 @@ async fn two(
             },
         }
     }
-    let connected = timeout(CONNECT, connect_two(shared, key)).await;
+    let connected = timeout(CONNECT, connect_two(shared, &to, tls)).await;
     let mut sender = match connected.unwrap_or_else(|_| Err(late())) {
         Ok(sender) => sender,
         Err(error) => return Err(Failure::Connect(Box::new(request), error)),
@@ -200,35 +245,56 @@ fn late() -> Error {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn open(
-    shared: &Shared,
-    (from, to, is_secure): Key,
-    alpn: &[u8],
-) -> Result<Box<dyn Stream>, Error> {
-    let stream = shared.network.connect(from, to).await?;
-    if !is_secure {
+async fn open(shared: &Shared, to: &To, tls: u64, alpn: &[u8]) -> Result<Box<dyn Stream>, Error> {
+    let stream = shared.network.connect(to.from, to.place).await?;
+    if tls == PLAIN {
         return Ok(Box::new(stream));
     }
-    let name = ServerName::IpAddress(to.ip().into());
-    Ok(Box::new(TlsConnector::from(tls::client(alpn)).connect(name, stream).await?))
+    let (name, config) = match &to.tls {
+        Some(policy) => {
+            (ServerName::try_from(policy.hostname.clone())?, tls::verifying(policy, alpn)?)
+        }
+        None => (ServerName::IpAddress(to.place.ip().into()), tls::client(alpn)),
+    };
+    Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
 }
 
-async fn connect_one(shared: &Shared, key: Key) -> Result<http1::SendRequest<Body>, Error> {
-    let stream = open(shared, key, b"http/1.1").await?;
+async fn connect_one(
+    shared: &Shared,
+    to: &To,
+    tls: u64,
+) -> Result<http1::SendRequest<Body>, Error> {
+    let stream = open(shared, to, tls, b"http/1.1").await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // ends when either side does
-    tokio::spawn(connection.with_upgrades());
+    let mut life = shared.pool.life(to.place);
+    tokio::spawn(async move {
+        tokio::select! {
+            // ends when either side does
+            _ = connection.with_upgrades() => {}
+            _ = life.changed() => {}
+        }
+    });
     Ok(sender)
 }
 
-async fn connect_two(shared: &Shared, key: Key) -> Result<http2::SendRequest<Body>, Error> {
-    let stream = open(shared, key, b"h2").await?;
+async fn connect_two(
+    shared: &Shared,
+    to: &To,
+    tls: u64,
+) -> Result<http2::SendRequest<Body>, Error> {
+    let stream = open(shared, to, tls, b"h2").await?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .handshake(TokioIo::new(stream))
         .await?;
-    tokio::spawn(connection);
+    let mut life = shared.pool.life(to.place);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = connection => {}
+            _ = life.changed() => {}
+        }
+    });
     Ok(sender)
 }

@@ -2,18 +2,19 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Instant, SystemTime};
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use kswitch_config::routing::{
     self, Cors, Filters, Found, Listener, Rule, Seen, Serve, Target, TargetBackend, host_of,
 };
 
 use super::pool::Body;
+use super::record::{Record, Way};
 use super::table::Table;
 use super::{Shared, cors, forward, head};
 
@@ -32,52 +33,6 @@ pub struct Client {
     pub listener: Option<Arc<Listener>>,
 }
 
-/// A request and what became of it.
-#[derive(Debug)]
-pub struct Record {
-    /// The client.
-    pub client: SocketAddr,
-    /// Where it came in.
-    pub place: SocketAddr,
-    /// Its method.
-    pub method: String,
-    /// Scheme, host and path.
-    pub url: String,
-    /// The status of the answer.
-    pub status: u16,
-    /// The rule that it met.
-    pub rule: Option<String>,
-    /// Where it was sent.
-    pub backend: Option<SocketAddr>,
-    /// Why this balancer answered itself.
-    pub reason: Option<String>,
-    /// Until the answer began.
-    pub took: Duration,
-}
-
-impl Record {
-    /// In one line, with the words of Cloud Logging.
-    ///
-    /// Source: Google Cloud, `HttpRequest` and `statusDetails` of load balancers' logs.
-    pub fn to_json(&self) -> serde_json::Value {
-        let Self { client, place, method, url, status, rule, backend, reason, took } = self;
-        let details = reason.as_deref().unwrap_or("response_sent_by_backend");
-        serde_json::json!({
-            "httpRequest": {
-                "requestMethod": method,
-                "requestUrl": url,
-                "status": status,
-                "remoteIp": client.ip().to_string(),
-                "serverIp": backend.map(|backend| backend.to_string()),
-                "latency": format!("{:.6}s", took.as_secs_f64()),
-            },
-            "forwardingRule": place.to_string(),
-            "urlMapRule": rule,
-            "statusDetails": details,
-        })
-    }
-}
-
 /// An answer of the load balancer's own.
 #[derive(Debug)]
 pub struct Refusal {
@@ -94,49 +49,78 @@ impl Refusal {
     }
 }
 
-/// A request on its way: what was found out about it.
-#[derive(Debug, Default)]
-pub struct Way {
-    /// The rule that it met.
-    pub rule: Option<String>,
-    /// Where it was sent.
-    pub backend: Option<SocketAddr>,
-}
-
 /// Answers a request.
 pub(super) async fn answer(client: &Arc<Client>, request: Request<Incoming>) -> Response<Body> {
     let begun = Instant::now();
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let host = host_field(&request).unwrap_or_default().to_owned();
+    let asked = Asked {
+        method: request.method().clone(),
+        uri: request.uri().clone(),
+        version: request.version(),
+        host: host_field(&request).unwrap_or_default().to_owned(),
+        agent: request.headers().get(header::USER_AGENT).cloned(),
+    };
     let is_grpc = is_grpc(request.headers());
     let mut way = Way::default();
     let table = client.shared.table();
-    let answered = route(client, &table, request, &mut way).await;
+    let mut listener = None;
+    let answered = route(client, &table, request, &mut listener, &mut way).await;
+    let listener = listener.cloned();
     drop(table);
     let (mut response, reason) = match answered {
         Ok(response) => (response, None),
         Err(refusal) => (refused(&refusal, is_grpc), Some(refusal.reason)),
     };
     head::via(response.headers_mut());
-    client.shared.told(&Record {
-        client: client.peer,
-        place: client.place,
-        method: method.to_string(),
-        url: format!("{}://{host}{}", client.scheme, uri.path()),
-        status: response.status().as_u16(),
-        rule: way.rule,
-        backend: way.backend,
-        reason,
-        took: begun.elapsed(),
-    });
+    if client.shared.is_noted(way.noted) {
+        let Asked { method, uri, version, host, agent } = asked;
+        client.shared.told(Record {
+            when: SystemTime::now(),
+            client: client.peer,
+            place: client.place,
+            listener,
+            method,
+            scheme: client.scheme,
+            host,
+            uri,
+            version,
+            agent,
+            status: response.status().as_u16(),
+            way,
+            reason,
+            took: begun.elapsed(),
+        });
+    }
     response
 }
 
+/// What is told of a request, taken from it before it goes on.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: String,
+    agent: Option<HeaderValue>,
+}
+
+/// What an Ingress answers where no backend is for a request.
+///
+/// Source: ingress-gce, `404-server-with-metrics`.
+fn no_backend(listener: &Listener, path: &str) -> Refusal {
+    let (kind, ..) = &listener.owner;
+    let reason = if kind == "Ingress" {
+        format!("response 404 (backend NotFound), service rules for [ {path} ] non-existent")
+    } else {
+        "no rule is for this request".to_owned()
+    };
+    Refusal::new(StatusCode::NOT_FOUND, reason)
+}
+
 /// Finds the rule of a request, and does what it says.
-async fn route(
+async fn route<'t>(
     client: &Arc<Client>,
-    table: &Table,
+    table: &'t Table,
     request: Request<Incoming>,
+    met: &mut Option<&'t Arc<Listener>>,
     way: &mut Way,
 ) -> Result<Response<Body>, Refusal> {
     let Some(field) = host_field(&request) else {
@@ -146,6 +130,7 @@ async fn route(
     let not_found = || Refusal::new(StatusCode::NOT_FOUND, "no rule is for this request");
     let socket = table.connections(client.place).ok_or_else(not_found)?;
     let listener = socket.listener(&host).ok_or_else(not_found)?;
+    *met = Some(listener);
     // a connection that was opened for one listener's hosts is not for another's
     if client.listener.as_ref().is_some_and(|own| own.name != listener.name) {
         let reason = format!("this connection is not for {host}");
@@ -160,8 +145,9 @@ async fn route(
         query: parts.uri.query(),
         headers: &head::Fields(&parts.headers),
     };
-    let Found { rule, matched } = rules.find(&asked).ok_or_else(not_found)?;
-    way.rule = Some(rule.name.clone());
+    let found = rules.find(&asked);
+    let Found { rule, matched } = found.ok_or_else(|| no_backend(listener, parts.uri.path()))?;
+    way.rule = Some(Arc::clone(rule));
     let going = Going { client, host: &host, field: &field, matched, rule };
     going.on(parts, body, way).await
 }

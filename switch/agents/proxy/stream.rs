@@ -28,8 +28,9 @@ pub(super) async fn pass_on<I>(
 {
     let Some(target) = choose::target(shared, rule) else { return };
     let TargetBackend::Service(backend) = &target.backend else { return };
+    let key = choose::key(backend, peer.ip(), None);
     for _ in 0..TRIES {
-        let Some(chosen) = choose::place(shared, backend, peer.ip()) else { return };
+        let Some(chosen) = choose::place(shared, backend, key) else { return };
         let connecting = shared.network.connect(place.ip(), chosen.address);
         match timeout(CONNECT, connecting).await {
             Ok(Ok(mut stream)) => {

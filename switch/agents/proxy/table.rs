@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kswitch_config::routing::{Listener, Routing, Serve, Socket, SocketKind};
 use rustls::ServerConfig;
@@ -29,8 +30,8 @@ impl Table {
             for listener in &socket.listeners {
                 if socket.kind == SocketKind::Tls && !listener.certificates.is_empty() {
                     let is_http = matches!(listener.serve, Serve::Http(_));
-                    let config = tls::server(&listener.certificates, is_http);
-                    configs.insert(listener.name.clone(), config);
+                    let config = tls::server(&listener.certificates, &listener.terms, is_http);
+                    configs.extend(config.map(|config| (listener.name.clone(), config)));
                 }
             }
         }
@@ -41,6 +42,23 @@ impl Table {
     pub(super) fn sockets(&self) -> impl Iterator<Item = ((SocketAddr, Sort), SocketKind)> {
         let sockets = self.by_place.values().filter_map(|at| self.routing.sockets.get(*at));
         sockets.map(|socket| ((socket.place(), sort(socket.kind)), socket.kind))
+    }
+
+    /// Whether a backend has a place.
+    pub(super) fn has_place(&self, place: SocketAddr) -> bool {
+        let mut backends = self.routing.backends.values();
+        backends.any(|backend| backend.places.iter().any(|at| at.address == place))
+    }
+
+    /// Places that are here and not in the next table, and how long they may finish, where that is
+    /// said.
+    pub(super) fn going(&self, next: &Self) -> Vec<(SocketAddr, Duration)> {
+        let backends = self.routing.backends.values();
+        let all = backends.flat_map(|backend| {
+            let places = backend.places.iter().map(|place| place.address);
+            places.filter_map(|place| Some((place, backend.draining?)))
+        });
+        all.filter(|(place, _)| !next.has_place(*place)).collect()
     }
 
     /// The socket of connections at a place.

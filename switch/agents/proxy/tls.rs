@@ -4,15 +4,23 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
+use kswitch_config::routing::{BackendTls, TlsTerms};
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use super::Error;
+
 /// Octets of a client's first words at most.
 const HELLO: usize = 16 * 1_024;
+
+/// The certificates that this machine trusts.
+pub const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// How long to wait for the rest of a client's first words before looking again.
 const HELLO_PAUSE: Duration = Duration::from_millis(2);
@@ -34,18 +42,35 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// How a listener with these certificates ends TLS.
-pub fn server(certificates: &[Arc<CertifiedKey>], is_http: bool) -> Arc<ServerConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider);
-    // the provider has both versions; were it otherwise, none would be spoken
-    let Ok(builder) = builder.with_safe_default_protocol_versions() else { unreachable!() };
+/// How a listener with these certificates ends TLS; `None` if its terms leave nothing to speak.
+pub fn server(
+    certificates: &[Arc<CertifiedKey>],
+    terms: &TlsTerms,
+    is_http: bool,
+) -> Option<Arc<ServerConfig>> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    if let Some(names) = &terms.suites {
+        provider.cipher_suites.retain(|suite| {
+            let name = format!("{:?}", suite.suite()).replace("TLS13_", "TLS_");
+            // what 1.3 has cannot be chosen by name
+            suite.tls13().is_some() || names.contains(&name)
+        });
+    }
+    let versions: &[&rustls::SupportedProtocolVersion] = if terms.is_newest_only {
+        &[&rustls::version::TLS13]
+    } else if provider.cipher_suites.iter().any(|suite| suite.tls13().is_none()) {
+        rustls::ALL_VERSIONS
+    } else {
+        &[&rustls::version::TLS13]
+    };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider));
+    let builder = builder.with_protocol_versions(versions).ok()?;
     let resolver = Arc::new(ByName(certificates.to_vec()));
     let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
     if is_http {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
-    Arc::new(config)
+    Some(Arc::new(config))
 }
 
 /// The name that a client asks for, read without taking anything from the connection.
@@ -94,6 +119,38 @@ pub fn client(alpn: &[u8]) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config)
 }
+
+/// How a backend is spoken to in TLS whose certificate has to be what a policy says.
+///
+/// # Errors
+/// Nobody is trusted.
+pub fn verifying(policy: &BackendTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let roots = match &policy.roots {
+        Some(roots) => Arc::clone(roots),
+        None => Arc::new(system()?),
+    };
+    let builder = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    let inner = builder.build()?;
+    let names = policy.alt_names.clone();
+    let verifier = Arc::new(named::Named { inner, names });
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions()?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Whom this machine trusts.
+fn system() -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    let all = CertificateDer::pem_file_iter(TRUSTED)?.filter_map(Result::ok);
+    roots.add_parsable_certificates(all);
+    Ok(roots)
+}
+
+mod named;
 
 mod anyone {
     use std::sync::Arc;

@@ -87,6 +87,9 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
         | Kind::TlsRoutes
         | Kind::TcpRoutes
         | Kind::UdpRoutes
+        | Kind::BackendTlsPolicies
+        | Kind::ManagedCertificates
+        | Kind::Authorities
         | Kind::BackendServices
         | Kind::ForwardingRules
         | Kind::HealthChecks
@@ -171,7 +174,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn member(object: &Value, pointer: &str) -> String {
+pub(super) fn member(object: &Value, pointer: &str) -> String {
     plain(object.pointer(pointer).unwrap_or(&Value::Null))
 }
 

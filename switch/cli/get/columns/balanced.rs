@@ -24,6 +24,20 @@ pub(super) fn columns(kind: Kind) -> Vec<Column> {
             column("ADDRESS", |gateway| all(gateway, "/status/addresses", "/value")),
             column("PROGRAMMED", |gateway| condition(gateway, "/status/conditions", "Programmed")),
         ],
+        Kind::BackendTlsPolicies => vec![
+            NAME,
+            column("HOSTNAME", |policy| member(policy, "/spec/validation/hostname")),
+            column("TARGETS", |policy| all(policy, "/spec/targetRefs", "/name")),
+            column("ACCEPTED", |policy| {
+                condition(policy, "/status/ancestors/0/conditions", "Accepted")
+            }),
+        ],
+        Kind::ManagedCertificates => vec![
+            NAME,
+            column("DOMAINS", |object| all(object, "/spec/domains", "")),
+            column("STATUS", |object| member(object, "/status/certificateStatus")),
+        ],
+        Kind::Authorities => vec![NAME, column("CERTIFICATE", |own| member(own, "/certificate"))],
         Kind::BackendServices => vec![
             NAME,
             column("PROTOCOL", |backend| member(backend, "/protocol")),

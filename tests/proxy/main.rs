@@ -8,6 +8,11 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod bed;
+mod caching;
+mod policies;
+mod secure;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
