@@ -1,7 +1,8 @@
 //! Conntrack at its size: octets per flow, and what insertion, look-up and expiry cost as the table
 //! fills up; and how much two threads on one table do against one.
 //!
-//! `cargo bench --bench scale`; `-- 10000000` for ten million flows (4.3 GB), one million by default.
+//! `cargo bench --bench scale`; `-- 10000000` for ten million flows (4.3 GB), one million by default;
+//! `-- cluster` for what large clusters take, compiled: time and memory.
 
 #![allow(
     clippy::cast_precision_loss,
@@ -16,15 +17,21 @@
 
 #[path = "support/flows.rs"]
 mod flows;
+#[allow(dead_code, reason = "nothing is sent here")]
+#[path = "support/lab.rs"]
+mod lab;
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flows::{flow, record, table};
+use kswitch_config::{Cluster, Compiler, Draft, Observed};
 use kswitch_tables::conntrack::{Cursor, Timeouts};
-use kswitch_tables::{Conntrack, Tick};
+use kswitch_tables::{Conntrack, Generation, Tick};
 use nix::time::{ClockId, clock_gettime};
 
 /// Operations timed at each degree of filling.
@@ -125,7 +132,38 @@ fn threads(conntrack: &Conntrack, cores: &[core_affinity::CoreId], of: usize) ->
     })
 }
 
+/// A cluster of so many pods on fifty nodes.
+fn crowd(pods: usize) -> Cluster {
+    let mut text = String::from("[lab]\nname = \"crowd\"\n");
+    (0..50).for_each(|node| text.push_str(&format!("[[node]]\nname = \"n{node}\"\n")));
+    for pod in 0..pods {
+        text.push_str(&format!(
+            "[[pod]]\nmetadata = {{ name = \"p{pod}\" }}\nspec.nodeName = \"n{}\"\n",
+            pod % 50
+        ));
+    }
+    Draft::read_text("crowd.toml", &text, Path::new(".")).validate(None).expect("it is valid")
+}
+
+/// Compiles a cluster, and says what that took.
+fn compile(what: &str, cluster: &Cluster) {
+    let before = resident();
+    let start = Instant::now();
+    let mut compiler = Compiler::new(1);
+    let compiled = compiler.compile(cluster, &Observed::default(), Generation(1));
+    let took = start.elapsed();
+    let megabytes = resident().saturating_sub(before) as f64 / 1e6;
+    println!("{what}: compiled in {:.2} s, {megabytes:.0} MB", took.as_secs_f64());
+    drop(Arc::new(compiled));
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "cluster") {
+        compile("100,000 Services", &lab::cluster(100_000, 0));
+        compile("10,000 policies", &lab::cluster(1, 10_000));
+        compile("5,000 ports", &crowd(5_000));
+        return;
+    }
     let number = std::env::args().find_map(|argument| argument.parse().ok());
     let capacity: usize = number.unwrap_or(1_000_000);
     drop(fill(capacity));

@@ -5,9 +5,9 @@ use kswitch_tables::{
     Address, Binding, Conntrack, Endpoint, Flow, Generation, HopId, LoadId, PortId, Protocol, Tick,
 };
 
-/// A table for so many IPv4 connections.
+/// A table for so many IPv4 connections, in the pages that a switch has it in.
 pub(crate) fn table(connections: usize) -> Conntrack {
-    Conntrack::new(connections, 1, 42)
+    Conntrack::advised(connections, 1, 42, &kswitch::port::pages::enlarge)
 }
 
 /// A flow from one of a few hundred clients to a Service; another one for every number.

@@ -109,7 +109,8 @@ fn policy(number: usize) -> Arc<NetworkPolicy> {
     Arc::new(serde_json::from_value(object).unwrap())
 }
 
-fn cluster(services: usize, policies: usize) -> Cluster {
+/// A cluster of so many Services, with eight backends each, and policies.
+pub(crate) fn cluster(services: usize, policies: usize) -> Cluster {
     let mut text = String::from(
         "[lab]\nname = \"bench\"\n[cluster]\nservice-cidrs = [\"10.96.0.0/12\"]\n\
          [[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n",
