@@ -30,6 +30,7 @@ mod onlookers;
 pub(crate) mod pods;
 pub mod request;
 mod request_log;
+mod rollouts;
 pub mod run;
 pub mod running;
 pub mod socket;

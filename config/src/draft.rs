@@ -4,6 +4,7 @@ mod change;
 mod files;
 mod lifecycle;
 mod place;
+mod rollout;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,6 +20,9 @@ pub use change::{Applied, Change, ObjectName, Outcome};
 
 pub use lifecycle::Ending;
 use lifecycle::Replaced;
+pub(crate) use rollout::Rollout;
+use rollout::Rollouts;
+pub use rollout::{Availability, Progress};
 
 use crate::cluster::{Cluster, External, HostNetwork};
 use crate::error::{Errors, Findings, Origin, resolve};
@@ -48,6 +52,8 @@ pub struct Draft {
     pub(crate) findings: Findings,
     /// Pods that are made no more.
     pub(crate) replaced: Arc<Replaced>,
+    /// Workloads on the way from one template or number of pods to another.
+    rollouts: Arc<Rollouts>,
     /// Nodes that have been silent for too long.
     pub(crate) lost: Arc<BTreeSet<String>>,
     /// Kinds that are not carried, and how many objects of each there were.
@@ -132,6 +138,7 @@ impl Draft {
             links: Vec::new(),
             findings: Findings::default(),
             replaced: Arc::default(),
+            rollouts: Arc::default(),
             lost: Arc::default(),
             not_carried: BTreeMap::new(),
             is_broken: false,

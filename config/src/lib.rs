@@ -56,7 +56,7 @@ pub use dns::{
     Zones, name_servers,
 };
 pub use dns_settings::{DnsSettings, EmptyServices, PodRecords, ReverseEndpoints};
-pub use draft::{Applied, Change, Draft, Ending, ObjectName, Outcome};
+pub use draft::{Applied, Availability, Change, Draft, Ending, ObjectName, Outcome, Progress};
 pub use endpoints::endpoint_slices;
 pub use error::{Errors, Look, Place, Problem, Severity, render};
 pub use explain::{Explanation, Miss, NearMiss, RuleName, explain, rule_name};

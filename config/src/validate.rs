@@ -19,7 +19,7 @@ mod schedule;
 mod services;
 mod workloads;
 
-pub(crate) use workloads::{MadePods, index_of_pod};
+pub(crate) use workloads::{MadePods, hash_of_template, index_of_pod, set_of};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -118,13 +118,17 @@ impl Office {
         let _turn = self.turn();
         let mut draft = Draft::read(&self.path).with_addons();
         draft.inherit(&self.desk().draft);
-        self.become_draft(draft)
+        let response = self.become_draft(draft);
+        self.roll_on();
+        response
     }
 
     /// Validates a draft against the lab as it is, and makes the lab like it.
-    pub(super) fn become_draft(&self, draft: Draft) -> Response {
-        let mut desk = self.desk();
+    pub(super) fn become_draft(&self, mut draft: Draft) -> Response {
+        let mut guard = self.desk();
+        let desk = &mut *guard;
         let Some(running) = &mut desk.running else { return closing() };
+        draft.begin_rollouts(&desk.draft, &running.cluster);
         let cluster = match draft.validate(Some(&running.cluster)) {
             Ok(cluster) => Arc::new(cluster),
             Err(errors) => return Response::failed(Failure::Invalid, errors.to_string()),
@@ -158,6 +162,7 @@ impl Office {
         }
         match self.become_draft(draft) {
             Response::Done { lines } => {
+                self.roll_on();
                 let lines = done.into_iter().chain(warnings).chain(lines).collect();
                 Response::Done { lines }
             }

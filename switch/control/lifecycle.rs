@@ -43,18 +43,6 @@ impl Office {
                 if !draft.restart(kind, &workload.namespace, &workload.name, &now) {
                     return not_found(workload.to_string());
                 }
-                if matches!(kind, Kind::StatefulSet | Kind::DaemonSet) {
-                    // theirs come again under the same names
-                    let is_owned = |pod: &&Arc<kswitch_config::Pod>| {
-                        let owners = pod.object.metadata.owner_references.iter().flatten();
-                        pod.namespace == workload.namespace && { owners }
-                            .any(|it| it.kind == kind.name() && it.name == workload.name)
-                    };
-                    for pod in before.pods.iter().filter(is_owned) {
-                        let (namespace, name) = (&pod.namespace, &pod.name);
-                        ending.extend(draft.end_pod(&before, namespace, name, None, &now));
-                    }
-                }
                 format!("{workload} restarted")
             }
             Verb::Cordon { node, is_closed } => {
@@ -83,6 +71,7 @@ impl Office {
             Verb::Node { .. } => return super::answer::closing(),
         };
         // what a workload has no use for any more ends too
+        draft.begin_rollouts(&self.desk().draft, &before);
         match draft.validate(Some(&before)) {
             Ok(after) => ending.extend(draft.end_missing(&before, &after, &now)),
             Err(errors) => return Response::failed(Failure::Invalid, errors.to_string()),
@@ -90,9 +79,10 @@ impl Office {
         match self.become_draft(draft) {
             Response::Done { lines } => {
                 let told = ending.iter().map(|pod| format!("pod/{} terminating", pod.name));
-                let lines = [line].into_iter().chain(told).chain(lines).collect();
+                let mut told: Vec<_> = [line].into_iter().chain(told).collect();
                 self.end_later(ending);
-                Response::Done { lines }
+                told.extend(self.roll_on());
+                Response::Done { lines: told.into_iter().chain(lines).collect() }
             }
             failed => failed,
         }
@@ -179,6 +169,7 @@ pub(super) fn take_away(office: &Arc<Office>) {
         loop {
             let Some(office) = watched.upgrade() else { return };
             office.look_after_nodes();
+            office.look_after_rollouts();
             let next = office.take_ended_away();
             drop(office);
             let pause = next.map_or(IDLE, |next| next.saturating_duration_since(Instant::now()));

@@ -89,7 +89,11 @@ impl Pods {
             .map(|(pod, program)| ((pod.namespace.clone(), pod.name.clone()), (pod, program)))
             .collect();
         self.lives.retain(|key, life| {
-            wanted.get(key).is_some_and(|(pod, _)| pod.object.spec == life.spec)
+            // who comes after one that ends is another, even where all else is the same
+            let is_same = |pod: &Pod| {
+                pod.object.spec == life.spec && (pod.is_terminating() || !life.is_ending())
+            };
+            wanted.get(key).is_some_and(|(pod, _)| is_same(pod))
         });
         for (key, (pod, program)) in wanted {
             if pod.is_terminating() {

@@ -98,7 +98,7 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 fn load(path: &Path) -> Result<(Draft, Cluster), ExitCode> {
-    let draft = Draft::read(path).with_addons();
+    let draft = Draft::read(path).with_addons().in_order();
     let cluster = draft.validate(None).map_err(|errors| {
         // nobody is left to tell if standard error is closed
         let _ = writeln!(io::stderr(), "{errors}");

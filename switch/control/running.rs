@@ -25,6 +25,7 @@ use super::name_servers::NameServers;
 use super::network::Watchers;
 use super::nodes;
 use super::pods::Pods;
+use super::rollouts::Since;
 use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
 use crate::agents::echo::Echo;
@@ -101,6 +102,8 @@ pub struct Running {
     name_servers: NameServers,
     /// The pods that bring programs.
     pub(super) pods: Pods,
+    /// Since when pods are ready.
+    pub(super) since: Since,
     changes: Option<Receiver<()>>,
     echoes: Echoes,
     /// Who is told what befalls flows.
@@ -160,6 +163,7 @@ impl Running {
             loopbacks: Loopbacks::new(echo.runtime().clone()),
             name_servers: NameServers::new(Dns::new(echo.runtime().clone(), zones)),
             pods,
+            since: Since::default(),
             changes: Some(changes),
             echoes: Echoes::new(echo),
             balancers: Balancers::default(),
@@ -175,6 +179,7 @@ impl Running {
         running.attach(plan.ports.clone(), progress)?;
         running.publish(snapshot)?;
         running.listen(&health_checks);
+        running.since.note(&running.cluster, &running.observed);
         Ok(running)
     }
 
@@ -185,6 +190,7 @@ impl Running {
     pub fn change(&mut self, cluster: Arc<Cluster>) -> Result<(), Error> {
         let generation = Generation(self.generation.0 + 1);
         self.look(&cluster);
+        self.since.note(&cluster, &self.observed);
         let mut compiled = self.compiler.compile(&cluster, &self.observed, generation);
         if self.watchers.leave(&cluster, &self.network, &compiled.balancers) {
             self.observed.draining = self.watchers.draining();

@@ -14,11 +14,16 @@
 mod balancers;
 mod cases;
 mod churn;
+mod digs;
 mod gso;
 mod lab;
 mod labs;
 mod life;
 mod links;
+mod load;
+#[path = "../../config/tests/dns_oracle/naive.rs"]
+#[allow(dead_code, reason = "the test of random clusters uses all of it")]
+mod naive;
 mod names;
 mod network;
 mod nodes;
@@ -26,7 +31,11 @@ mod ports;
 mod power;
 mod probes;
 mod programs;
+#[path = "../../config/tests/dns_oracle/random.rs"]
+#[allow(dead_code, reason = "the test of random clusters uses all of it")]
+mod random;
 mod rights;
+mod rollouts;
 mod scale;
 mod see;
 mod traffic;
@@ -50,6 +59,7 @@ fn main() {
         nodes::TESTS,
         names::TESTS,
         network::TESTS,
+        digs::TESTS,
         ports::TESTS,
         programs::TESTS,
         probes::TESTS,
@@ -60,6 +70,7 @@ fn main() {
         churn::TESTS,
         power::TESTS,
         gso::TESTS,
+        rollouts::TESTS,
         upkeep::TESTS,
         web::TESTS,
         scale::TESTS,

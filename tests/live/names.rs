@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// What a program says that runs as one in the pod `client` would.
-fn run(lab: &Lab, program: &str, arguments: &[&str]) -> Result<String, Failed> {
+pub(crate) fn run(lab: &Lab, program: &str, arguments: &[&str]) -> Result<String, Failed> {
     let mut command = Command::new(program);
     command.args(arguments).stdout(std::process::Stdio::piped());
     let namespace = format!("{}.default.client", lab.name);

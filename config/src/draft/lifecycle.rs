@@ -119,6 +119,8 @@ impl Draft {
         if let Some((kind, maker, index)) = maker {
             let key = (kind.name(), namespace.into(), maker.into());
             Arc::make_mut(&mut self.replaced).entry(key).or_default().insert(index);
+        } else {
+            self.forget_member(pod);
         }
         let before = self.of(Kind::Pod).get(&KeyRef { namespace, name });
         let origin = before.map_or_else(nowhere, |entry| entry.origin.clone());
@@ -152,6 +154,7 @@ impl Draft {
     /// Takes over which pods are made no more and which nodes are silent, from the draft that this one replaces.
     pub fn inherit(&mut self, before: &Self) {
         self.replaced = Arc::clone(&before.replaced);
+        self.rollouts = Arc::clone(&before.rollouts);
         self.lost = Arc::clone(&before.lost);
     }
 

@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::schedule;
 use crate::cluster::{Cluster, Node};
-use crate::draft::{Draft, Entry};
+use crate::draft::{Draft, Entry, Rollout};
 use crate::kind::Kind;
 use crate::object::Object;
 use crate::path::Field;
-pub(crate) use expand::index_of as index_of_pod;
+pub(crate) use expand::{hash_of_template, index_of as index_of_pod, set_of};
 use owned::Owned;
 
 /// A pod without a place yet.
@@ -89,6 +89,7 @@ struct Made {
     _entry: Arc<Entry>,
     written: usize,
     replaced: BTreeSet<usize>,
+    rollout: Option<Arc<Rollout>>,
     pods: Arc<[Arc<Pod>]>,
 }
 
@@ -111,13 +112,21 @@ pub(super) fn pods(draft: &Draft, previous: Option<&Cluster>) -> (Vec<Planned>, 
             let address = Arc::as_ptr(entry) as usize;
             let written = owned.pods_of(entry);
             let replaced = draft.replaced(entry);
+            let rollout = draft.rollout(entry);
             let before =
                 previous.and_then(|cluster| cluster.memory.made_pods.by_workload.get(&address));
             let pods = match before {
-                Some(before) if before.written == written && before.replaced == replaced => {
+                Some(before)
+                    if before.written == written
+                        && before.replaced == replaced
+                        && is_same(before.rollout.as_ref(), rollout) =>
+                {
                     before.pods.clone()
                 }
-                _ => expand::pods(entry, written, &replaced).into_iter().map(Arc::new).collect(),
+                _ => expand::pods(entry, written, &replaced, rollout.map(|rollout| &**rollout))
+                    .into_iter()
+                    .map(Arc::new)
+                    .collect(),
             };
             let group = Group::Workload(kind, index);
             // one that ends under this name comes first
@@ -127,11 +136,20 @@ pub(super) fn pods(draft: &Draft, previous: Option<&Cluster>) -> (Vec<Planned>, 
                 entry: entry.clone(),
                 group: group.clone(),
             }));
+            let (entry, rollout) = (entry.clone(), rollout.cloned());
             made.by_workload
-                .insert(address, Made { _entry: entry.clone(), written, replaced, pods });
+                .insert(address, Made { _entry: entry, written, replaced, rollout, pods });
         }
     }
     (planned, made)
+}
+
+fn is_same(before: Option<&Arc<Rollout>>, now: Option<&Arc<Rollout>>) -> bool {
+    match (before, now) {
+        (None, None) => true,
+        (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+        _ => false,
+    }
 }
 
 /// Whether a pod of that name is there and about to end.
@@ -146,7 +164,15 @@ pub(super) fn daemons(draft: &Draft, nodes: &[Arc<Node>]) -> Vec<Planned> {
     let mut planned = Vec::new();
     for (index, entry) in draft.of(Kind::DaemonSet).values().enumerate() {
         let Object::DaemonSet(set) = &entry.object else { continue };
+        let rollout = draft.rollout(entry);
         for node in nodes {
+            let before = rollout.filter(|rollout| !rollout.members.is_empty()).and_then(|it| {
+                it.members.get(&*expand::daemon_name(entry.object.name(), &node.name))
+            });
+            let set = match before.map(|entry| &entry.object) {
+                Some(Object::DaemonSet(before)) => before,
+                _ => set,
+            };
             let pod = expand::daemon(set, &node.name);
             let runs = pod.spec.as_ref().is_none_or(|spec| schedule::runs_daemon(spec, node));
             if runs && !is_ending(draft, &pod) {

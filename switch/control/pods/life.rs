@@ -69,6 +69,11 @@ impl Life {
         self.shared.ending.send_replace(true);
     }
 
+    /// Whether its programs were asked to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.shared.is_ending()
+    }
+
     /// How it is.
     pub(super) fn state(&self) -> PodState {
         self.shared.state().clone()

@@ -58,7 +58,10 @@ pub(super) fn assign(
             if list.iter().any(|had| had.is_ipv4() == range.addr().is_ipv4()) {
                 continue;
             }
-            match free.take(|address| owners.is_free(address)) {
+            // whoever had one until now may still be spoken to
+            let is_fresh = |address| owners.is_free(address) && !before.had(address);
+            let any = || Addresses::from(*range, 2).take(|address| owners.is_free(address));
+            match free.take(is_fresh).or_else(any) {
                 Some(address) => {
                     let _ = owners.claim(address, owner(at));
                     list.push(address);

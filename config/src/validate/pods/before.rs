@@ -1,7 +1,7 @@
 //! What the state before had made of the pods.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,11 +16,13 @@ pub(super) struct Before<'c> {
     cluster: Option<&'c Cluster>,
     by_name: OnceCell<HashMap<(&'c str, &'c str), usize, ahash::RandomState>>,
     nodes: OnceCell<HashMap<String, usize, ahash::RandomState>>,
+    addresses: OnceCell<HashSet<IpAddr, ahash::RandomState>>,
 }
 
 impl<'c> Before<'c> {
     pub(super) fn of(cluster: Option<&'c Cluster>) -> Self {
-        Self { cluster, by_name: OnceCell::new(), nodes: OnceCell::new() }
+        let (by_name, nodes) = (OnceCell::new(), OnceCell::new());
+        Self { cluster, by_name, nodes, addresses: OnceCell::new() }
     }
 
     /// The index of a node of the state to come.
@@ -40,6 +42,13 @@ impl<'c> Before<'c> {
     ) -> Option<usize> {
         let (_, _, node) = self.find(index, pod)?;
         self.index_of(nodes, &node.name)
+    }
+
+    /// Whether any pod had this address.
+    pub(super) fn had(&self, address: IpAddr) -> bool {
+        let pods = || self.cluster.iter().flat_map(|cluster| &cluster.pods);
+        let all = || pods().flat_map(|pod| pod.addresses.iter().copied()).collect();
+        self.addresses.get_or_init(all).contains(&address)
     }
 
     /// The addresses that a pod had on the same node.
