@@ -14,6 +14,7 @@ mod echoes;
 mod etc;
 mod firewall;
 pub mod flows;
+mod gates;
 mod health;
 mod hosts;
 mod issuing;

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Endpoints, Node as NodeObject, Pod as PodObject, Service,
+    Container, ContainerPort, Endpoints, Node as NodeObject, Pod as PodObject, PodCondition,
+    Service,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -192,6 +193,34 @@ impl Pod {
         self.condition("Ready")
     }
 
+    /// The readiness gate that a load balancer opens once the pod has passed its check.
+    ///
+    /// Source: GKE, "Pod readiness feedback" of container-native load balancing; KEP-580.
+    pub const BALANCER_GATE: &str = "cloud.google.com/load-balancer-neg-ready";
+
+    /// Whether it has the gate of load balancers, and nobody has written that it is open or not.
+    pub fn has_balancer_gate(&self) -> bool {
+        self.gates().any(|gate| gate == Self::BALANCER_GATE)
+            && !self.conditions().any(|condition| condition.type_ == Self::BALANCER_GATE)
+    }
+
+    /// Whether all readiness gates but that of load balancers are open.
+    pub fn other_gates_are_open(&self) -> bool {
+        let has_own = self.has_balancer_gate();
+        self.gates().all(|gate| (has_own && gate == Self::BALANCER_GATE) || self.condition(gate))
+    }
+
+    fn gates(&self) -> impl Iterator<Item = &str> {
+        let spec = self.object.spec.as_ref();
+        let gates = spec.into_iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+        gates.map(|gate| gate.condition_type.as_str())
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &PodCondition> {
+        let status = self.object.status.iter();
+        status.flat_map(|status| status.conditions.iter().flatten())
+    }
+
     /// Whether it is being deleted.
     ///
     /// Source: `Pod.metadata.deletionTimestamp`.
@@ -209,11 +238,7 @@ impl Pod {
 
     /// Whether a condition of this type is `True`.
     pub fn condition(&self, name: &str) -> bool {
-        self.object
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten())
-            .any(|condition| condition.type_ == name && condition.status == "True")
+        self.conditions().any(|condition| condition.type_ == name && condition.status == "True")
     }
 
     /// The annotation by which a pod says that it takes no large segments and no unfinished checksums:
@@ -328,6 +353,10 @@ pub struct Proxy {
     pub address: IpAddr,
     /// From where it reaches backends.
     pub sources: Vec<IpAddr>,
+    /// From where it checks them.
+    pub probes: Vec<IpAddr>,
+    /// Whether only the nodes' own network reaches it.
+    pub is_internal: bool,
 }
 
 /// What checks nodes for network load balancers.

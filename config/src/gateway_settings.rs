@@ -1,8 +1,10 @@
 //! `[load-balancers]` of lab.toml.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
 
 /// `[load-balancers]`: whose Ingresses and Gateways are served, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,10 @@ pub struct GatewaySettings {
     pub ingress_address: Option<IpAddr>,
     /// `addresses`: names of addresses, by which annotations and Gateways ask for them.
     pub addresses: BTreeMap<String, IpAddr>,
+    /// `proxy-only-subnet`: from where internal HTTP load balancers reach backends.
+    ///
+    /// Source: Google Cloud, "Proxy-only subnets for Envoy-based load balancers".
+    pub proxy_subnet: IpNet,
     /// `health-checks`: whether nodes are asked how they are; if not, they count as what they would
     /// answer.
     pub health_checks: bool,
@@ -69,6 +75,7 @@ impl Default for GatewaySettings {
             ingress_classes: owned(&["kswitch", "gce", "gce-internal"]),
             ingress_address: None,
             addresses: BTreeMap::new(),
+            proxy_subnet: IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 129, 0, 0), 23)),
             health_checks: true,
             node_check: NodeCheckSettings::default(),
             draining: Duration::from_secs(30),

@@ -19,6 +19,8 @@ pub struct Observed {
     /// Nodes that are switched off, by name: nothing comes from them and nothing gets to them. They
     /// are ready until that is noticed.
     pub nodes_down: BTreeSet<String>,
+    /// Pods that would be ready, but for the load balancer's gate: by namespace and name.
+    pub waiting_pods: BTreeSet<(String, String)>,
     /// Health of nodes as load balancers find it; where none was checked, what a check would find.
     pub node_health: NodeHealth,
     /// Nodes that have left the group of a load balancer, whose connections go on for a while:

@@ -141,7 +141,6 @@ impl Cluster {
         if !all.clone().any(|(container, _)| self.runs(container)) || pod.is_finished() {
             return None;
         }
-        let gates = spec.readiness_gates.iter().flatten();
         let containers = all.filter_map(|(container, is_init)| {
             let role = match (is_init, container.restart_policy.as_deref()) {
                 (false, _) => Role::Main,
@@ -162,7 +161,7 @@ impl Cluster {
                 _ => Restart::Always,
             },
             grace: Duration::from_secs(u64::try_from(grace).unwrap_or_default()),
-            gates_are_open: { gates }.all(|gate| pod.condition(&gate.condition_type)),
+            gates_are_open: pod.other_gates_are_open(),
             containers: containers.collect(),
         })
     }

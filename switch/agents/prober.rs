@@ -79,7 +79,8 @@ impl Prober {
         for source in sources {
             let Some(namespace) = namespace else { break };
             let namespace = namespace.clone();
-            homes.insert(*source, Home { namespace, sources: vec![*source] });
+            homes
+                .insert(*source, Home { namespace, sources: vec![*source], probes: vec![*source] });
         }
         drop(homes);
         *self.shared.sources.write().unwrap_or_else(PoisonError::into_inner) = sources.to_vec();
@@ -131,7 +132,7 @@ async fn ask(shared: Arc<Shared>, place: Place, asked: Asked) {
         let Some(source) = of_family.nth(turn % sources.len().max(1)) else { continue };
         let to = SocketAddr::new(address, check.port);
         let asking = async {
-            let Ok(stream) = shared.network.connect(*source, to).await else { return false };
+            let Ok(stream) = shared.network.probe(*source, to).await else { return false };
             check::is_ok(stream, check.path, &to.to_string()).await
         };
         let is_good = timeout(check.timeout, asking).await.unwrap_or(false);

@@ -32,6 +32,7 @@ pub mod tls;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -150,8 +151,11 @@ impl Proxy {
         Self { shared, runtime, listening: BTreeMap::new(), checks: None }
     }
 
-    /// Checks the health of backends from now on.
-    pub fn check_health(&mut self) {
+    /// Checks the health of backends from now on, and tells whenever it changes.
+    pub fn check_health(&mut self, changed: Option<Sender<()>>) {
+        if let Some(changed) = changed {
+            self.shared.health.tell(changed);
+        }
         let checking = health::check(Arc::clone(&self.shared));
         self.checks = Some(self.runtime.spawn(checking).abort_handle());
     }

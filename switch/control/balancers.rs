@@ -1,12 +1,13 @@
 //! The load balancers in front of the nodes, kept like those that are wanted.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kswitch_config::routing::{Routing, route};
-use kswitch_config::{Cluster, Observed, PortKind};
+use kswitch_config::{Cluster, Observed, Pod, PortKind};
 use tokio::runtime::{Builder, Runtime};
 
 use super::issuing::Issuing;
@@ -32,6 +33,12 @@ pub(super) struct Balancers {
     pub(super) issuing: Issuing,
     /// What they were sent.
     pub(super) requests: Arc<RequestLog>,
+    /// Hears whenever a backend's health changes.
+    changed: Option<Sender<()>>,
+    /// Pods with a gate that have passed a check; they stay so until they end.
+    opened: BTreeSet<(String, String)>,
+    /// What was last seen of places.
+    health: BTreeMap<(String, String), bool>,
 }
 
 /// Dropped in this order: the sockets, then what they run on.
@@ -45,7 +52,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(requests: &Arc<RequestLog>) -> io::Result<Self> {
+    fn start(requests: &Arc<RequestLog>, changed: Option<Sender<()>>) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("balancer")
@@ -55,12 +62,67 @@ impl Running {
         let homes = Arc::<RwLock<HashMap<_, _>>>::default();
         let network = Network::Namespaces(Arc::clone(&homes));
         let mut proxy = Proxy::new(runtime.handle().clone(), network, Some(log(requests)));
-        proxy.check_health();
+        proxy.check_health(changed);
         Ok(Self { proxy, homes, entered: HashMap::new(), runtime })
     }
 }
 
 impl Balancers {
+    /// None yet; `changed` hears whenever a backend's health changes.
+    pub(super) fn new(changed: Sender<()>) -> Self {
+        Self { changed: Some(changed), ..Self::default() }
+    }
+
+    /// Pods that have passed a check of a load balancer that their gate waits for.
+    ///
+    /// Source: ingress-gce `pkg/neg/readiness`: healthy in one NEG suffices, once and for all.
+    pub(super) fn opened(&mut self, cluster: &Cluster) -> &BTreeSet<(String, String)> {
+        let backends = self.routing.backends.values().filter(|backend| backend.is_neg);
+        let places = backends.flat_map(|backend| {
+            let waiting = backend.places.iter().filter(|place| place.is_waiting);
+            waiting.map(|place| (&backend.key, place))
+        });
+        let passed: Vec<(String, String)> = places
+            .filter(|(key, place)| self.is_healthy(key, place.address) == Some(true))
+            .filter_map(|(_, place)| place.pod.as_ref()?.split_once('/'))
+            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+            .collect();
+        self.opened.extend(passed);
+        self.opened.retain(|(namespace, name)| {
+            cluster.pod(namespace, name).is_some_and(|pod| !pod.is_terminating())
+        });
+        &self.opened
+    }
+
+    /// Whether a pod has passed such a check.
+    pub(super) fn is_open(&self, pod: &Pod) -> bool {
+        self.opened.contains(&(pod.namespace.clone(), pod.name.clone()))
+    }
+
+    /// Places whose health is another than when this was asked last: backend, place, whether it is
+    /// healthy, and what it was asked for.
+    pub(super) fn turned(&mut self) -> Vec<(String, String, bool, String)> {
+        let mut turned = Vec::new();
+        let mut health = BTreeMap::new();
+        for backend in self.routing.backends.values() {
+            for place in &backend.places {
+                let Some(is_healthy) = self.is_healthy(&backend.key, place.address) else {
+                    continue;
+                };
+                let name = (backend.key.to_string(), place.address.to_string());
+                let before = self.health.get(&name).copied();
+                if before.unwrap_or(!place.is_waiting) != is_healthy {
+                    let called = place.pod.clone().unwrap_or_else(|| name.1.clone());
+                    let asked = backend.health_check.path.clone();
+                    turned.push((name.0.clone(), called, is_healthy, asked));
+                }
+                health.insert(name, is_healthy);
+            }
+        }
+        self.health = health;
+        turned
+    }
+
     /// Closes the sockets in a namespace that is about to go.
     pub(super) fn leave(&mut self, namespace: &str) {
         let Some(running) = &mut self.running else { return };
@@ -80,7 +142,7 @@ impl Balancers {
             return;
         }
         if self.running.is_none() {
-            match Running::start(&self.requests) {
+            match Running::start(&self.requests, self.changed.clone()) {
                 Ok(running) => self.running = Some(running),
                 Err(error) => {
                     tracing::warn!("no load balancers: {error}");
@@ -124,13 +186,17 @@ impl Running {
         let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
         let mut problems = Vec::new();
         for at in &cluster.proxies {
-            if homes.get(&at.address).is_some_and(|home| home.sources == at.sources) {
+            if homes
+                .get(&at.address)
+                .is_some_and(|home| home.sources == at.sources && home.probes == at.probes)
+            {
                 continue;
             }
             let name = host(&at.name).namespace(lab);
             match namespace::enter(&name, Namespace::current).and_then(|opened| opened) {
                 Ok(namespace) => {
-                    let home = Home { namespace, sources: at.sources.clone() };
+                    let (sources, probes) = (at.sources.clone(), at.probes.clone());
+                    let home = Home { namespace, sources, probes };
                     homes.insert(at.address, home);
                     self.entered.insert(name, at.address);
                 }

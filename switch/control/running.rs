@@ -1,6 +1,6 @@
 //! A running lab: what is wanted, what was made of it, and the way from one to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::balancers::Balancers;
 use super::capture::Captures;
 use super::diversions::{self, Diversions};
 use super::echoes::Echoes;
+use super::gates;
 use super::health::HealthChecks;
 use super::hosts::{Files, changed_files, echo_specs, host_spec};
 use super::links::FaultyLinks;
@@ -137,8 +138,10 @@ impl Running {
     ) -> Result<Self, Error> {
         let (pods, changes) = Pods::new(echo.runtime().clone());
         let watchers = Watchers::new(echo.runtime().clone(), pods.teller());
-        let ready_pods = pods.readiness(&cluster);
-        let observed = Observed { ready_pods, ..Observed::default() };
+        let http_balancers = Balancers::new(pods.teller());
+        let mut ready_pods = pods.readiness(&cluster);
+        let waiting_pods = gates::judge(&cluster, &BTreeSet::new(), &mut ready_pods);
+        let observed = Observed { ready_pods, waiting_pods, ..Observed::default() };
         let mut compiler = Compiler::new(options.seed);
         let generation = Generation(1);
         let compiled = compiler.compile(&cluster, &observed, generation);
@@ -166,7 +169,7 @@ impl Running {
             since: Since::default(),
             changes: Some(changes),
             echoes: Echoes::new(echo),
-            balancers: Balancers::default(),
+            balancers: http_balancers,
             links: FaultyLinks::default(),
             seed: options.seed,
             watchers,
@@ -257,7 +260,10 @@ impl Running {
 
     /// Takes note of how pods and nodes are now.
     fn look(&mut self, cluster: &Cluster) {
-        self.observed.ready_pods = self.ready_pods(cluster);
+        let mut ready = self.ready_pods(cluster);
+        let opened = self.balancers.opened(cluster);
+        self.observed.waiting_pods = gates::judge(cluster, opened, &mut ready);
+        self.observed.ready_pods = ready;
         self.observed.node_health = self.watchers.seen();
         self.observed.draining = self.watchers.draining();
     }
@@ -267,6 +273,9 @@ impl Running {
     /// # Errors
     /// As [`Running::change`].
     pub fn observe_pods(&mut self) -> Result<(), Error> {
+        for (service, place, is_healthy, asked) in self.balancers.turned() {
+            self.monitor.health(&service, &place, is_healthy, &asked);
+        }
         let before = self.observed.clone();
         let cluster = Arc::clone(&self.cluster);
         self.look(&cluster);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::balanced;
 use super::conntrack_timeouts;
 use super::flows::Meant;
+use super::gates;
 pub(super) use super::request::Traffic;
 use super::request::{
     Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, WorkerRecord,
@@ -54,9 +55,9 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
 /// A pod as it is seen.
 fn seen<'r>(running: &Running, pod: &'r Pod) -> Cow<'r, PodObject> {
     let is_ready = running.observed.is_pod_ready(pod);
-    match running.pods.state(pod) {
+    let seen = match running.pods.state(pod) {
         Some(state) => Cow::Owned(state.told(&pod.object, is_ready)),
-        None if is_ready == pod.is_ready() => Cow::Borrowed(&pod.object),
+        None if is_ready == pod.is_ready() => Cow::Borrowed(&*pod.object),
         None => {
             let mut object = PodObject::clone(&pod.object);
             let status = object.status.get_or_insert_default();
@@ -66,7 +67,12 @@ fn seen<'r>(running: &Running, pod: &'r Pod) -> Cow<'r, PodObject> {
             }
             Cow::Owned(object)
         }
+    };
+    if pod.has_balancer_gate() {
+        let is_open = running.balancers.is_open(pod);
+        return Cow::Owned(gates::told(seen.into_owned(), is_open));
     }
+    seen
 }
 
 /// What a container has said, from a line on.

@@ -21,6 +21,9 @@ pub(super) fn forwarding_at<'s>(
     port: &Port,
     flow: &Flow,
 ) -> Option<Result<&'s ForwardingRule, DropReason>> {
+    if snapshot.forwarding.is_inner(flow.target.address) && !is_near(snapshot, port) {
+        return Some(Err(DropReason::ForwardingScope));
+    }
     let found = snapshot.forwarding.find(flow)?;
     if snapshot.topology.hosts.contains_key(&flow.target.address) {
         // a machine has the address for itself

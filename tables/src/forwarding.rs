@@ -129,6 +129,8 @@ pub enum Forwarding<'r> {
 pub struct ForwardingRules {
     by_port: Map<(Address, Protocol, u16), ForwardingRule>,
     addresses: Map<Address, ()>,
+    /// Machines beyond the edge that only the nodes' network reaches.
+    inner: Map<Address, ()>,
     /// Hosts of the nodes' network that are in another region.
     elsewhere: PrefixMap<()>,
 }
@@ -136,7 +138,12 @@ pub struct ForwardingRules {
 impl ForwardingRules {
     /// No rules; maps hash by `seed`.
     pub fn new(seed: u64) -> Self {
-        Self { by_port: map(seed), addresses: map(seed), elsewhere: PrefixMap::new(seed) }
+        Self {
+            by_port: map(seed),
+            addresses: map(seed),
+            inner: map(seed),
+            elsewhere: PrefixMap::new(seed),
+        }
     }
 
     /// Adds a rule. The first to claim an address and port keeps it.
@@ -148,6 +155,16 @@ impl ForwardingRules {
     /// Says that a host of the nodes' network is in another region.
     pub fn add_elsewhere(&mut self, address: Address) {
         self.elsewhere.insert(crate::Prefix::host(address), ());
+    }
+
+    /// Says that a machine beyond the edge is for the nodes' network alone.
+    pub fn add_inner(&mut self, address: Address) {
+        self.inner.insert(address, ());
+    }
+
+    /// Whether a machine beyond the edge is for the nodes' network alone.
+    pub fn is_inner(&self, address: Address) -> bool {
+        self.inner.contains_key(&address)
     }
 
     /// What is at the target of a flow; `None` where the address is no load balancer's.

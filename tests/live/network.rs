@@ -16,6 +16,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("network: a process dies, and its node gets no more", &["python3"], process_dies),
     ("network: a check that fails now and then drains nothing", &["python3"], flaky),
     ("network: addresses, rules, checks and who may", &["curl"], shown),
+    ("network: a gated pod is ready once a load balancer has checked it", &["python3"], gated),
+    (
+        "network: an internal load balancer is inside, and comes from its own subnet",
+        &["curl"],
+        inside,
+    ),
 ];
 
 /// Three nodes of which the last has no endpoint, and checks that are fast.
@@ -317,5 +323,101 @@ fn shown() -> Result<(), Failed> {
     let node = nodes[0]["status"]["addresses"][0]["address"].as_str().ok_or("no address")?;
     let health = lab.fetch("ext.health-checks", &format!("{node}:10256"), "/healthz")?;
     assert_eq!(serde_json::from_str::<Value>(&health)?["nodeEligible"], true);
+    Ok(())
+}
+
+/// A pod that answers its check only once it is told to, behind a gate.
+const GATED: &str = r#"
+[[pod]]
+metadata = { name = "gated", labels = { app = "gated" } }
+[pod.spec]
+nodeName = "node-b"
+readinessGates = [{ conditionType = "cloud.google.com/load-balancer-neg-ready" }]
+[[pod.spec.containers]]
+name = "web"
+ports = [{ containerPort = 8080 }]
+command = ["python3", "-c", """
+import http.server
+warm = False
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        global warm
+        warm = warm or self.path == '/warm'
+        checked = self.headers.get('user-agent') == 'GoogleHC/1.0'
+        self.send_response(200 if warm or not checked else 503)
+        self.end_headers()
+        self.wfile.write(b'gated')
+    def log_message(self, *arguments):
+        pass
+http.server.ThreadingHTTPServer(('', 8080), Handler).serve_forever()
+"""]
+readinessProbe = { httpGet = { path = "/healthz", port = 8080 }, periodSeconds = 1 }
+[[pod]]
+metadata = { name = "lonely" }
+[pod.spec]
+nodeName = "node-b"
+readinessGates = [{ conditionType = "cloud.google.com/load-balancer-neg-ready" }]
+[[service]]
+metadata = { name = "gated" }
+spec = { selector = { app = "gated" }, ports = [{ port = 80, targetPort = 8080 }] }
+[[ingress]]
+metadata = { name = "gated", annotations = { "kubernetes.io/ingress.global-static-ip-name" = "203.0.113.9" } }
+spec.defaultBackend.service = { name = "gated", port = { number = 80 } }
+"#;
+
+/// The conditions of a pod: containers ready, gate open, ready.
+fn conditions(lab: &Lab, pod: &str) -> Result<[bool; 3], Failed> {
+    let pods = lab.get("pods")?;
+    let pod = pods.iter().find(|it| it["metadata"]["name"] == pod).ok_or("no pod")?;
+    let all = pod["status"]["conditions"].as_array().ok_or("no conditions")?;
+    let is = |name: &str| all.iter().any(|it| it["type"] == name && it["status"] == "True");
+    Ok(["ContainersReady", "cloud.google.com/load-balancer-neg-ready", "Ready"].map(is))
+}
+
+fn gated() -> Result<(), Failed> {
+    let lab = lab(GATED)?;
+    until("its containers are ready", || Ok(conditions(&lab, "gated")?[0]))?;
+    let checked = |wanted: &str| -> Result<bool, Failed> {
+        let backends = lab.get("backendservices")?;
+        let gated = backends.iter().find(|at| at["service"] == "gated");
+        Ok(gated.is_some_and(|at| at["backends"][0]["health"] == wanted))
+    };
+    until("it is checked and ill", || checked("UNHEALTHY"))?;
+    assert_eq!(conditions(&lab, "gated")?, [true, false, false]);
+    let refused = lab.fetch("ext.client", "203.0.113.9:80", "/");
+    assert!(refused.is_err(), "{refused:?}");
+    let pod = lab.pod_ip("gated", true)?;
+    let _ = lab.inside("node.node-b", || fetch(&format!("{pod}:8080"), "/warm"))?;
+    until("the gate opens", || Ok(conditions(&lab, "gated")? == [true, true, true]))?;
+    until("it is served", || Ok(lab.fetch("ext.client", "203.0.113.9:80", "/").is_ok()))?;
+    assert_eq!(conditions(&lab, "lonely")?, [true, false, false], "no load balancer asks for it");
+    Ok(())
+}
+
+const INSIDE: &str = r#"
+[[pod]]
+metadata = { name = "web-b", labels = { app = "web" } }
+spec.nodeName = "node-b"
+[[service]]
+metadata = { name = "plain" }
+spec = { selector = { app = "web" }, ports = [{ port = 80, targetPort = 8080 }] }
+[[ingress]]
+metadata = { name = "inside", annotations = { "kubernetes.io/ingress.class" = "gce-internal" } }
+spec.defaultBackend.service = { name = "plain", port = { number = 80 } }
+"#;
+
+fn inside() -> Result<(), Failed> {
+    let lab = lab(INSIDE)?;
+    let ingresses = lab.get("ingresses")?;
+    let address = ingresses[0]["status"]["loadBalancer"]["ingress"][0]["ip"].as_str();
+    let address = address.ok_or("no address")?;
+    assert!(address.starts_with("10.128."), "{address} is not of the nodes' network");
+    let url = format!("http://{address}/clientip");
+    let curl = ["curl", "-sS", "-m", "2", url.as_str()];
+    let from = |host: &str| lab.client(&[&["exec", host, "--"], curl.as_slice()].concat());
+    let seen = String::from_utf8(from("ext/vm")?.stdout)?;
+    assert!(seen.starts_with("10.129."), "{seen} is not of the subnet of proxies");
+    assert!(from("web-a")?.status.success(), "pods are inside, too");
+    assert!(!from("ext/client")?.status.success());
     Ok(())
 }

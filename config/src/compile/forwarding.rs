@@ -84,6 +84,9 @@ impl Forwarding {
                 rules.add_elsewhere(address.addr().into());
             }
         }
+        for proxy in cluster.proxies.iter().filter(|proxy| proxy.is_internal) {
+            rules.add_inner(proxy.address.into());
+        }
         self.groups = groups;
         (balancers, rules)
     }

@@ -27,6 +27,9 @@ pub(super) fn balancers(
         ingress_classes: fields.texts("ingress-classes").map_or(default.ingress_classes, owned),
         addresses,
         ingress_address: fields.parsed("ingress-address", syntax::address),
+        proxy_subnet: fields
+            .parsed("proxy-only-subnet", syntax::cidr)
+            .unwrap_or(default.proxy_subnet),
         health_checks: fields.bool("health-checks").unwrap_or(default.health_checks),
         draining: fields
             .parsed("connection-draining", syntax::duration)

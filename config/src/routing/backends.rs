@@ -154,7 +154,20 @@ impl<'c> Backends<'c> {
         } else {
             candidates().filter(|candidate| candidate.conditions.is_fallback()).collect()
         };
-        chosen.into_iter().map(|candidate| self.place(candidate)).collect()
+        let waiting = candidates().filter(|candidate| self.is_waiting(candidate));
+        chosen.into_iter().chain(waiting).map(|candidate| self.place(candidate)).collect()
+    }
+
+    /// Whether only the load balancer's own word is missing for an endpoint to be ready.
+    fn is_waiting(&self, candidate: &Candidate) -> bool {
+        if self.observed.waiting_pods.is_empty() || candidate.conditions.ready {
+            return false;
+        }
+        let pod = self.pods.get(&candidate.endpoint.address.to_ip());
+        pod.is_some_and(|pod| {
+            let key = (pod.namespace.clone(), pod.name.clone());
+            self.observed.waiting_pods.contains(&key)
+        })
     }
 
     fn place(&self, candidate: &Candidate) -> Place {
@@ -165,6 +178,7 @@ impl<'c> Backends<'c> {
             address: SocketAddr::new(address, candidate.endpoint.port),
             node,
             pod: pod.map(|pod| format!("{}/{}", pod.namespace, pod.name)),
+            is_waiting: self.is_waiting(candidate),
         }
     }
 
@@ -183,6 +197,7 @@ impl<'c> Backends<'c> {
                 address: SocketAddr::new(*node.addresses.first()?, node_port),
                 node: Some(node.name.clone()),
                 pod: None,
+                is_waiting: false,
             })
         };
         Ok(nodes.filter_map(place).collect())

@@ -350,6 +350,8 @@ pub struct Place {
     pub node: Option<String>,
     /// The pod, as `namespace/name`, if it is one.
     pub pod: Option<String>,
+    /// Whether it gets requests only once it has passed a check, and is ready only then.
+    pub is_waiting: bool,
 }
 
 /// What is done with the requests of a backend, beside being sent on.

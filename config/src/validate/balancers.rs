@@ -20,7 +20,7 @@ use crate::kind::Kind;
 use crate::object::Object;
 use crate::path::Field;
 use crate::routing::{self, GatewayObjects, IngressObjects};
-use crate::settings::Addressing;
+use crate::settings::{Addressing, ClusterSettings};
 
 /// The first two octets of addresses from which load balancers reach and check backends.
 ///
@@ -101,6 +101,10 @@ pub(super) fn balancers(
     }
     assignment.allocate(&entries);
     let Assignment { by_object, taken, .. } = assignment;
+    let internal = entries.iter().filter(|entry| is_internal(entry));
+    let names = internal.map(|entry| name(entry.object.kind(), entry.object.metadata()));
+    let inner: HashSet<IpAddr> =
+        names.filter_map(|name| by_object.get(&name)).flatten().copied().collect();
     for object in &mut gateway_api.gateways {
         let name = name(Kind::Gateway, &object.metadata);
         set_gateway(object, by_object.get(&name).map_or(&[], Vec::as_slice));
@@ -112,7 +116,11 @@ pub(super) fn balancers(
     let mut addresses: Vec<IpAddr> = taken.into_keys().collect();
     addresses.sort();
     let has_v6 = draft.settings.cluster.pod_cidrs.iter().any(|range| range.addr().is_ipv6());
-    let (proxies, hosts) = addresses.into_iter().map(|at| host(at, has_v6, owners)).unzip();
+    let subnet = draft.settings.gateway.proxy_subnet;
+    let (proxies, hosts) = addresses
+        .into_iter()
+        .map(|at| host(at, has_v6, inner.contains(&at).then_some(subnet), owners))
+        .unzip();
     Balancers { ingress, gateway_api, proxies, hosts }
 }
 
@@ -220,7 +228,7 @@ impl Assignment<'_> {
                 all.iter().find(|at| is_it(&at.metadata)).map(|at| routing::ingress_addresses(at))
             }
         };
-        let pools = &self.draft.settings.cluster.load_balancer_pools;
+        let pools = pools_for(entry, &self.draft.settings.cluster);
         for address in before.unwrap_or_default() {
             let is_of_pool = pools.iter().any(|range| range.contains(&address));
             if is_of_pool && self.owners.is_free(address) && !self.of_services.contains(&address) {
@@ -235,14 +243,16 @@ impl Assignment<'_> {
             let is_host = range.prefix_len() == range.max_prefix_len();
             Addresses::from(*range, u128::from(!is_host))
         };
-        let ranges = &self.draft.settings.cluster.load_balancer_pools;
-        let mut pools: Vec<Addresses> = ranges.iter().map(pool).collect();
+        let settings = &self.draft.settings.cluster;
+        let mut outer: Vec<Addresses> = settings.load_balancer_pools.iter().map(pool).collect();
+        let mut inner: Vec<Addresses> = settings.node_cidrs.iter().map(upper_half).collect();
         for entry in entries {
             if self.has_address(entry) || asks_in_vain(entry) {
                 continue;
             }
             let Self { owners, of_services, .. } = self;
             let is_free = |at: IpAddr| owners.is_free(at) && !of_services.contains(&at);
+            let pools = if is_internal(entry) { &mut inner } else { &mut outer };
             if let Some(address) = pools.iter_mut().find_map(|free| free.take(is_free)) {
                 self.take(entry, address);
                 continue;
@@ -296,8 +306,46 @@ fn set_ingress(object: &mut Arc<Ingress>, addresses: &[IpAddr]) {
     balancer.get_or_insert_default().ingress = Some(status.collect());
 }
 
-/// The host that has a load balancer's address, and addresses from which it reaches backends.
-fn host(address: IpAddr, has_v6: bool, owners: &mut Owners) -> (Proxy, External) {
+/// Classes whose load balancers only the nodes' own network reaches.
+///
+/// Source: GKE, "GatewayClass capabilities"; "Ingress for internal Application Load Balancers".
+const INTERNAL: [&str; 2] = ["gke-l7-rilb", "gce-internal"];
+
+/// Whether an object asks for such a load balancer.
+fn is_internal(entry: &Entry) -> bool {
+    let class = match &entry.object {
+        Object::Gateway(gateway) => Some(gateway.spec.gateway_class_name.as_str()),
+        Object::Ingress(ingress) => {
+            let annotations = ingress.metadata.annotations.as_ref();
+            let annotated = annotations.and_then(|all| all.get("kubernetes.io/ingress.class"));
+            let spec = ingress.spec.as_ref();
+            let named = spec.and_then(|spec| spec.ingress_class_name.as_ref());
+            annotated.or(named).map(String::as_str)
+        }
+        _ => None,
+    };
+    class.is_some_and(|class| INTERNAL.contains(&class))
+}
+
+/// The ranges that addresses of an object come from.
+fn pools_for<'s>(entry: &Entry, settings: &'s ClusterSettings) -> &'s [IpNet] {
+    if is_internal(entry) { &settings.node_cidrs } else { &settings.load_balancer_pools }
+}
+
+/// The half of a range of nodes that these do not take theirs from first.
+pub(super) fn upper_half(range: &IpNet) -> Addresses {
+    let bits = u32::from(range.max_prefix_len() - range.prefix_len());
+    Addresses::from(*range, 1_u128 << bits.saturating_sub(1).min(127))
+}
+
+/// The host that has a load balancer's address, and addresses from which it reaches backends: those
+/// of a subnet for proxies, if there is one.
+fn host(
+    address: IpAddr,
+    has_v6: bool,
+    subnet: Option<IpNet>,
+    owners: &mut Owners,
+) -> (Proxy, External) {
     let name = format!("lb-{}", address.to_string().replace([':', '.'], "-"));
     let name = name.trim_end_matches('-').to_owned();
     let owner: Arc<str> = name.as_str().into();
@@ -326,11 +374,22 @@ fn host(address: IpAddr, has_v6: bool, owners: &mut Owners) -> (Proxy, External)
     };
     let [e, f, g, h] = SOURCE_V6;
     let v6 = |low: u16| IpAddr::V6(Ipv6Addr::new(e, f, g, h, 0, 0, 0, low));
-    let mut sources: Vec<IpAddr> = claim(&v4, low).into_iter().collect();
+    let mut probes: Vec<IpAddr> = claim(&v4, low).into_iter().collect();
     if has_v6 {
-        sources.extend(claim(&v6, low));
+        probes.extend(claim(&v6, low));
     }
-    let all: Vec<IpAddr> = std::iter::once(address).chain(sources.iter().copied()).collect();
+    let mut sources = probes.clone();
+    if let Some(subnet) = subnet {
+        let mut free = Addresses::from(subnet, 2);
+        let own = free.take(|at| owners.is_free(at));
+        let own =
+            own.filter(|at| owners.claim(*at, Owner::External(Arc::from(name.as_str()))).is_ok());
+        sources.retain(|at| own.is_none_or(|own| at.is_ipv4() != own.is_ipv4()));
+        sources.extend(own);
+    }
+    let mut all = vec![address];
+    all.extend(&probes);
+    all.extend(sources.iter().filter(|at| !probes.contains(at)));
     let [router_v4, router_v6] = ROUTERS;
     let external = External {
         name: name.clone(),
@@ -340,5 +399,5 @@ fn host(address: IpAddr, has_v6: bool, owners: &mut Owners) -> (Proxy, External)
         interface: None,
         network: HostNetwork::Internet,
     };
-    (Proxy { name, address, sources }, external)
+    (Proxy { name, address, sources, probes, is_internal: subnet.is_some() }, external)
 }

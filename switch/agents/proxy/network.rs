@@ -40,6 +40,8 @@ pub struct Home {
     pub namespace: Namespace,
     /// Addresses from which backends are reached.
     pub sources: Vec<IpAddr>,
+    /// Addresses from which they are checked.
+    pub probes: Vec<IpAddr>,
 }
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -92,11 +94,29 @@ impl Network {
     /// # Errors
     /// What the system says.
     pub async fn connect(&self, from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+        self.connect_by(from, to, |home| &home.sources).await
+    }
+
+    /// Connects what checks backends for the load balancer of an address to one.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn probe(&self, from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+        self.connect_by(from, to, |home| &home.probes).await
+    }
+
+    async fn connect_by(
+        &self,
+        from: IpAddr,
+        to: SocketAddr,
+        sources: fn(&Home) -> &[IpAddr],
+    ) -> io::Result<TcpStream> {
         let stream = match self {
             Self::Mapped(map) => TcpStream::connect(mapped(map, to)?).await?,
             Self::Namespaces(_) => {
-                let Home { namespace, sources } = self.home(from)?;
-                let source = source(&sources, to);
+                let home = self.home(from)?;
+                let source = source(sources(&home), to);
+                let namespace = home.namespace;
                 let open = move || {
                     let kind = Type::STREAM.nonblocking().cloexec();
                     let domain = Domain::for_address(to);
@@ -127,7 +147,7 @@ impl Network {
                 Ok(socket)
             }
             Self::Namespaces(_) => {
-                let Home { namespace, sources } = self.home(from)?;
+                let Home { namespace, sources, probes: _ } = self.home(from)?;
                 let source = source(&sources, to);
                 let open = move || {
                     let socket = std::net::UdpSocket::bind(source)?;

@@ -14,6 +14,7 @@ use crate::error::Findings;
 use crate::network_balancer::{self, Scheme, is_class_served, wanted_addresses};
 use crate::path::Field;
 use crate::settings::{Addressing, Settings};
+use crate::validate::balancers::upper_half;
 use crate::validate::owners::Owners;
 
 /// The addresses that are taken and those that are free.
@@ -38,11 +39,7 @@ impl<'o> LoadBalancers<'o> {
             let is_host = range.prefix_len() == range.max_prefix_len();
             (*range, Addresses::from(*range, u128::from(!is_host)))
         };
-        // nodes take theirs from the start of the range
-        let half = |range: &IpNet| {
-            let bits = u32::from(range.max_prefix_len() - range.prefix_len());
-            (*range, Addresses::from(*range, 1_u128 << bits.saturating_sub(1).min(127)))
-        };
+        let half = |range: &IpNet| (*range, upper_half(range));
         Self {
             taken: HashMap::default(),
             frontends: HashMap::default(),
