@@ -23,4 +23,5 @@ mod refusals;
 mod requirements;
 mod segments;
 mod services;
+mod stages;
 mod watching;

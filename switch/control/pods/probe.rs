@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::container;
 use crate::lab::namespace;
+use crate::rights::keeper;
 
 /// Octets of an answer's first line that are looked at.
 const FIRST_LINE: usize = 64;
@@ -112,9 +113,11 @@ impl<'p> Asking<'p> {
         };
         let (node, patience) = (self.target.node.clone(), self.probe.timeout);
         let connected = spawn_blocking(move || {
-            namespace::enter(&node, || std::net::TcpStream::connect_timeout(&to, patience))
+            keeper::wait(move || {
+                namespace::enter(&node, || std::net::TcpStream::connect_timeout(&to, patience))?
+            })
         });
-        let stream = connected.await.map_err(io::Error::other)???;
+        let stream = connected.await.map_err(io::Error::other)??;
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream)
     }
