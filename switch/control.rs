@@ -24,6 +24,8 @@ mod loopbacks;
 pub mod metrics;
 pub mod monitor;
 mod name_servers;
+pub mod neighbourhood;
+mod neighbours;
 mod network;
 mod network_views;
 mod nodes;

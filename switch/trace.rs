@@ -57,8 +57,8 @@ impl<'t> Tables<'t> {
 
     /// What the machine at an address is called.
     fn machine(&self, address: Address) -> Option<String> {
-        let attachment = self.snapshot.topology.hosts.get(&address)?;
-        self.names.port(attachment.port).map(ToString::to_string)
+        let port = self.snapshot.topology.owner(address)?;
+        self.names.port(port).map(ToString::to_string)
     }
 }
 

@@ -315,6 +315,8 @@ pub struct External {
     pub addresses: Vec<IpNet>,
     /// The edge router's address on each of those links, in the same order.
     pub gateways: Vec<IpAddr>,
+    /// What is behind it: the edge sends packets for these prefixes to it.
+    pub routes: Vec<IpNet>,
     /// Largest IP packet on its link, octets; `None`: the cluster's.
     pub mtu: Option<u16>,
     /// The interface of this machine behind which it is; `None`: a namespace and a TAP are made.

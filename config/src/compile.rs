@@ -158,8 +158,7 @@ impl Compiler {
         let parts = Arc::clone(self.services.parts());
         let entries = fabric::entries(&parts, cluster, observed, &layout);
         let before = previous.map(|(cluster, _)| cluster);
-        let down = &observed.nodes_down;
-        let fabric = self.fabrics.update(cluster, before, &layout, entries, down, self.seed);
+        let fabric = self.fabrics.update(cluster, before, &layout, entries, observed, self.seed);
 
         let balanced =
             Balanced { cluster, observed, layout: &layout, parts: &parts, seed: self.seed };

@@ -80,6 +80,7 @@ pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) addresses: Vec<(Field, IpNet)>,
     pub(crate) gateways: Vec<(Field, IpAddr)>,
+    pub(crate) routes: Vec<(Field, IpNet)>,
     pub(crate) mtu: Option<u16>,
     pub(crate) interface: Option<Interface>,
     pub(crate) network: HostNetwork,
@@ -162,15 +163,17 @@ impl Draft {
 
     /// Adds a host outside; its gateways are those that the host names, or none to have them chosen.
     pub fn add_external(&mut self, external: External) {
-        let External { name, addresses, gateways, mtu, interface, network } = external;
+        let External { name, addresses, gateways, routes, mtu, interface, network } = external;
         let addresses = addresses.into_iter().enumerate();
         let gateways = gateways.into_iter().enumerate();
+        let routes = routes.into_iter().enumerate();
         self.hosts.push(Host {
             name,
             addresses: addresses
                 .map(|(at, item)| (Field::of("addresses").index(at), item))
                 .collect(),
             gateways: gateways.map(|(at, item)| (Field::of("gateways").index(at), item)).collect(),
+            routes: routes.map(|(at, item)| (Field::of("routes").index(at), item)).collect(),
             mtu,
             interface,
             network,

@@ -69,7 +69,7 @@ pub use network_balancer::{
     stickiness_name,
 };
 pub use node_controller::NodeController;
-pub use observed::{EntryPolicy, Observed};
+pub use observed::{EntryPolicy, Neighbour, Neighbours, Observed};
 pub use policy_settings::PolicySettings;
 pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
 pub use security_context::{CAPABILITIES, SecurityContext};

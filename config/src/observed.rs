@@ -1,12 +1,14 @@
 //! What is seen at run time, beside what is written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
+use kswitch_tables::MacAddress;
 
 use crate::network_balancer::NodeHealth;
 use crate::routing::Issued;
-use crate::{Node, Pod};
+use crate::{Node, Pod, PortKind};
 
 /// What the running lab has shown, and what it was told from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,20 @@ pub struct Observed {
     pub entry: EntryPolicy,
     /// What was issued for ManagedCertificates, by namespace and name.
     pub certificates: BTreeMap<(String, String), Issued>,
+    /// Machines on the links of hosts outside that nobody wrote down, by address.
+    pub neighbours: Neighbours,
+}
+
+/// Machines that were found, by address.
+pub type Neighbours = BTreeMap<IpAddr, Neighbour>;
+
+/// A machine that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its Ethernet address.
+    pub mac: MacAddress,
+    /// Behind whose port it was heard.
+    pub at: PortKind,
 }
 
 impl Observed {

@@ -132,6 +132,32 @@ addresses = ["192.0.2.7/32", "2001:db8:1::7/128"]
 }
 
 #[test]
+fn what_is_behind_a_host_outside_is_outside_and_behind_nobody_else() {
+    let host = |name: &str, last: u8, routes: &str| {
+        format!(
+            "[[external]]\nname = {name:?}\naddress = \"198.51.100.{last}/24\"\nroutes = [{routes}]\n"
+        )
+    };
+    let routed = |cluster: &Cluster| texts(&cluster.externals[0].routes);
+    let cluster = load(&host("router", 7, "\"192.0.2.9/24\", \"0.0.0.0/0\""));
+    assert_eq!(routed(&cluster), ["192.0.2.0/24", "0.0.0.0/0"]);
+    let refused = |text: &str| {
+        let text = format!("[lab]\nname = \"t\"\n{text}");
+        load_text("lab.toml", &text, Path::new("")).unwrap_err().to_string()
+    };
+    let twice = host("router", 7, "\"192.0.2.0/24\"") + &host("other", 8, "\"192.0.2.7/24\"");
+    for (text, expected) in [
+        (twice, "is behind `router` already"),
+        (host("router", 7, "\"10.5.0.0/16\""), "lies in 10.4.0.0/14 of `pod-cidrs`"),
+        (host("router", 7, "\"2001:db8::/64\""), "no address of the family"),
+        (host("router", 7, "\"somewhere\""), "somewhere"),
+    ] {
+        let said = refused(&text);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
 fn node_objects_are_complete() {
     let cluster = load("[[node]]\nname = \"a\"\nzone = \"z\"\nlabels = { disk = \"ssd\" }\n");
     let node = &cluster.nodes[0];

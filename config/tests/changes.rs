@@ -237,6 +237,7 @@ fn a_lab_can_be_made_without_files() {
         name: "client".into(),
         addresses: vec!["203.0.113.2/24".parse().unwrap()],
         gateways: vec![],
+        routes: Vec::new(),
         mtu: None,
         interface: None,
         network: kswitch_config::HostNetwork::Internet,

@@ -318,6 +318,7 @@ impl Lab {
             name,
             addresses,
             gateways,
+            routes: Vec::new(),
             mtu,
             interface: None,
             network: HostNetwork::Internet,

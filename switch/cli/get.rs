@@ -25,7 +25,7 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 pub(super) struct Arguments {
     /// nodes, pods, services, endpointslices, networkpolicies, deployments, ingresses, gateways,
     /// httproutes, backendservices, forwardingrules, healthchecks, firewallrules, ports, links,
-    /// workers, routes, fdb, ...
+    /// workers, routes, fdb, neighbours, ...
     #[arg(value_parser = kind)]
     kind: Kind,
 
@@ -54,7 +54,7 @@ const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkp
     clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
     ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
     backendtlspolicies, managedcertificates, ca, backendservices, forwardingrules, healthchecks, \
-    firewallrules, ports, links, workers, routes or fdb";
+    firewallrules, ports, links, workers, routes, fdb or neighbours";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -95,6 +95,7 @@ pub(super) fn kind(text: &str) -> Result<Kind, String> {
         "workers" | "worker" => Kind::Workers,
         "routes" | "route" => Kind::Routes,
         "fdb" => Kind::Fdb,
+        "neighbours" | "neighbour" | "neighbors" | "neighbor" => Kind::Neighbours,
         _ => {
             return Err(format!("expected {KINDS}"));
         }

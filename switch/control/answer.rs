@@ -96,6 +96,11 @@ impl Office {
         }
     }
 
+    /// Does something to the running lab; `None` once it is being taken down.
+    pub(super) fn with_running<T>(&self, act: impl FnOnce(&mut Running) -> T) -> Option<T> {
+        self.desk().running.as_mut().map(act)
+    }
+
     /// Takes note of how pods are now.
     pub(super) fn observe_pods(&self) {
         if let Some(running) = &mut self.desk().running

@@ -220,8 +220,8 @@ fn policies(
 }
 
 fn machine(running: &Running, snapshot: &Snapshot, address: Address) -> Option<String> {
-    let attachment = snapshot.topology.hosts.get(&address)?;
-    running.names.port(attachment.port).map(ToString::to_string)
+    let port = snapshot.topology.owner(address)?;
+    running.names.port(port).map(ToString::to_string)
 }
 
 const fn policy_name(policy: kswitch_tables::Policy) -> &'static str {

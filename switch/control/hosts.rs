@@ -37,6 +37,7 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort, workers: usize
         addresses: planned.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect(),
         gateways: planned.gateways.iter().map(|gateway| gateway.address).collect(),
         loopback: planned.loopback.clone(),
+        forwards: forwards(cluster, &planned.kind),
         resolv_conf,
         hosts,
         queues: queues(&planned.kind, workers),
@@ -46,6 +47,12 @@ pub(super) fn host_spec(cluster: &Cluster, planned: &PlannedPort, workers: usize
             InterfaceKind::Xdp => Existing::Xdp(interface.name.clone()),
         }),
     }
+}
+
+/// Whether a machine has others behind it.
+fn forwards(cluster: &Cluster, kind: &PortKind) -> bool {
+    let PortKind::External { name } = kind else { return false };
+    cluster.externals.iter().any(|host| host.name == *name && !host.routes.is_empty())
 }
 
 fn takes_offloads(cluster: &Cluster, kind: &PortKind) -> bool {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use record::{
-    ConntrackStats, FdbRecord, FlowRecord, LaneRecord, LinkRecord, PortRecord, RouteRecord,
-    TollRecord, Traffic, WorkerRecord,
+    ConntrackStats, FdbRecord, FlowRecord, LaneRecord, LinkRecord, NeighbourRecord, PortRecord,
+    RouteRecord, TollRecord, Traffic, WorkerRecord,
 };
 
 use super::flows::FlowFilter;
@@ -259,6 +259,8 @@ pub enum Kind {
     Routes,
     /// What the bridges know, as [`FdbRecord`]s.
     Fdb,
+    /// Who was found outside, and who claims what others have, as [`NeighbourRecord`]s.
+    Neighbours,
 }
 
 impl Kind {
@@ -276,6 +278,7 @@ impl Kind {
                 | Self::Workers
                 | Self::Routes
                 | Self::Fdb
+                | Self::Neighbours
         )
     }
 
@@ -313,6 +316,7 @@ impl Kind {
             Self::Workers => "workers",
             Self::Routes => "routes",
             Self::Fdb => "fdb",
+            Self::Neighbours => "neighbours",
         }
     }
 }

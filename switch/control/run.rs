@@ -20,7 +20,7 @@ use super::onlookers::Onlookers;
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
-use super::{conntrack_timeouts, frame_io, lifecycle, metrics, socket};
+use super::{conntrack_timeouts, frame_io, lifecycle, metrics, neighbours, socket};
 use crate::agents::echo::Echo;
 use crate::rights::{self, keeper, told};
 
@@ -163,6 +163,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
     let office = Arc::new(Office::new(path, draft, running));
     watch_pods(changes, &office);
+    neighbours::keep(&office);
     lifecycle::take_away(&office);
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;

@@ -23,6 +23,7 @@ use super::links::FaultyLinks;
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
 use super::name_servers::NameServers;
+use super::neighbourhood::Neighbourhood;
 use super::network::Watchers;
 use super::nodes;
 use super::pods::Pods;
@@ -114,6 +115,7 @@ pub struct Running {
     pub(super) balancers: Balancers,
     pub(super) links: FaultyLinks,
     seed: u64,
+    pub(super) neighbourhood: Neighbourhood,
     pub(super) watchers: Watchers,
     /// The workers and their tables.
     pub switch: Switch,
@@ -172,6 +174,7 @@ impl Running {
             balancers: http_balancers,
             links: FaultyLinks::default(),
             seed: options.seed,
+            neighbourhood: Neighbourhood::new(Arc::clone(&switch.shared)),
             watchers,
             switch,
             lab,
@@ -235,7 +238,9 @@ impl Running {
         self.captures.follow(Arc::clone(&self.names));
         let (ports, topology) = (self.attached.values(), &snapshot.topology);
         self.switch.fault(self.links.links(&self.cluster, ports, topology, self.seed))?;
-        Ok(self.switch.publish(snapshot)?)
+        self.switch.publish(Arc::clone(&snapshot))?;
+        self.announce(&snapshot);
+        Ok(())
     }
 
     /// Publishes what is wrong with links now.

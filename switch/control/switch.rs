@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use kswitch_tables::affinity::Affinities;
-use kswitch_tables::{Conntrack, Fdb, Generation, Neighbours, PortId, Snapshot};
+use kswitch_tables::{Conntrack, Contests, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
 use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
+use crate::dataplane::keeper::Keeper;
 use crate::dataplane::link::Links;
 use crate::dataplane::mailbox::{Command, Mailbox, View};
 use crate::dataplane::watch::Watch;
@@ -27,6 +28,9 @@ const PORTS_MAX: usize = 1 << 16;
 /// Ethernet addresses and neighbours that are learned at most; what the lab made itself is known
 /// without learning.
 const LEARNED_MAX: usize = 8192;
+
+/// Addresses claimed twice that are remembered at most.
+const CONTESTS_MAX: usize = 256;
 
 /// Clients that are remembered at most for session affinity.
 const AFFINITIES_MAX: usize = 65_536;
@@ -102,6 +106,8 @@ pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
         conntrack: Conntrack::advised(connections, connections, seed, &pages::enlarge),
         fdb: Fdb::new(LEARNED_MAX, seed),
         neighbours: Neighbours::new(LEARNED_MAX, seed),
+        contests: Contests::new(CONTESTS_MAX, seed),
+        keeper: Keeper::default(),
         affinity: Affinities::new(AFFINITIES_MAX, seed),
         ahead: Ahead::default(),
     })
@@ -238,6 +244,7 @@ impl Switch {
             *room = None;
         }
         self.shared.fdb.flush_port(id);
+        self.shared.neighbours.flush_port(id);
         self.workers.iter().try_for_each(|worker| worker.mailbox.command(Command::Detach(id)))
     }
 
@@ -254,6 +261,14 @@ impl Switch {
             }
         }
         Ok(())
+    }
+
+    /// Sends a frame of the switch's own, virtio header first, if the port is there.
+    pub fn send(&self, port: PortId, frame: &[u8]) {
+        if let Some(Some(sender)) = self.senders.get(usize::from(port.0)) {
+            // what is lost is asked or said again
+            let _ = sender.send_by(0, frame);
+        }
     }
 
     /// Publishes a snapshot with the ports attached now, and frees what no worker holds.

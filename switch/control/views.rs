@@ -14,6 +14,7 @@ use super::balanced;
 use super::conntrack_timeouts;
 use super::flows::Meant;
 use super::gates;
+use super::neighbours;
 pub(super) use super::request::Traffic;
 use super::request::{
     Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, WorkerRecord,
@@ -48,6 +49,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Workers => Response::records(workers(running, select)),
         Kind::Routes => Response::records(routes(running, select)),
         Kind::Fdb => Response::records(fdb(running)),
+        Kind::Neighbours => Response::records(neighbours::records(running)),
         _ => balanced::get(running, kind, select),
     }
 }
@@ -243,7 +245,9 @@ fn routes(running: &Running, select: &Selector) -> Vec<RouteRecord> {
                 Route::Router(next) if *next == id => ("connected", None),
                 Route::Router(next) => ("router", Some(router_name(running, &snapshot, *next))),
                 Route::Connected => ("connected", None),
+                Route::Via(next) => ("host", Some(next.to_string())),
                 Route::Discard => ("discard", None),
+                Route::Blackhole => ("blackhole", None),
             };
             let (router, prefix) = (name.clone(), prefix.to_string());
             records.push(RouteRecord { router, prefix, action: action.into(), via });
@@ -253,30 +257,42 @@ fn routes(running: &Running, select: &Selector) -> Vec<RouteRecord> {
     records
 }
 
+/// What links and ports are called.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'r> {
+    pub(super) running: &'r Running,
+    pub(super) snapshot: &'r Snapshot,
+}
+
+impl Places<'_> {
+    /// A bridge: its node's name, or `uplink`.
+    pub(super) fn segment(&self, id: SegmentId) -> String {
+        let router = self.snapshot.topology.segment(id).map(|segment| segment.router);
+        let node = router.and_then(|router| node_name(self.running, self.snapshot, router));
+        node.unwrap_or_else(|| "uplink".into())
+    }
+
+    /// A port: the machine behind it.
+    pub(super) fn port(&self, id: PortId) -> String {
+        let port = self.running.ports().find(|port| port.id == id);
+        port.map_or_else(|| format!("port {}", id.0), |port| port.kind.to_string())
+    }
+}
+
 fn fdb(running: &Running) -> Vec<FdbRecord> {
     let Some(snapshot) = running.switch.snapshot() else { return Vec::new() };
-    let segment_name = |id: SegmentId| {
-        let router = snapshot.topology.segment(id).map(|segment| segment.router);
-        match router.and_then(|router| node_name(running, &snapshot, router)) {
-            Some(node) => node,
-            None => "uplink".into(),
-        }
-    };
-    let port_name = |id: PortId| {
-        let port = running.ports().find(|port| port.id == id);
-        port.map_or_else(|| format!("port {}", id.0), |port| port.kind.to_string())
-    };
+    let places = Places { running, snapshot: &snapshot };
     let known = snapshot.topology.bridge_ports.iter().map(|((segment, mac), port)| FdbRecord {
-        segment: segment_name(*segment),
+        segment: places.segment(*segment),
         mac: mac.to_string(),
-        port: port_name(*port),
+        port: places.port(*port),
         age_seconds: None,
     });
     let now = now(running);
     let learned = running.switch.shared.fdb.entries().map(|station| FdbRecord {
-        segment: segment_name(station.segment),
+        segment: places.segment(station.segment),
         mac: station.mac.to_string(),
-        port: port_name(station.port),
+        port: places.port(station.port),
         age_seconds: Some(seconds(now.since(station.seen))),
     });
     let mut records: Vec<_> = known.chain(learned).collect();
@@ -327,6 +343,6 @@ pub(super) fn now(running: &Running) -> Tick {
     tick(running.switch.start, std::time::Instant::now())
 }
 
-fn seconds(ticks: u32) -> f64 {
+pub(super) fn seconds(ticks: u32) -> f64 {
     f64::from(ticks) / f64::from(Tick::PER_SECOND)
 }

@@ -2,8 +2,8 @@
 
 use kswitch_tables::conntrack::{BindError, BindingFlags, Bound, Death, State, TcpFlags};
 use kswitch_tables::{
-    Address, Attachment, Binding, Endpoint, Flow, LoadId, MacAddress, Port, PortId, PortRole,
-    RouterRole, Snapshot,
+    Address, Astray, Attachment, Binding, Endpoint, Flow, LoadId, MacAddress, Port, PortId,
+    PortRole, RouterRole, Snapshot, Topology,
 };
 
 use super::decision::{Crossed, Decision};
@@ -28,6 +28,8 @@ pub(super) enum Admitted {
 /// Where a flow goes: found before anything is recorded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way {
+    /// Where its answers go.
+    pub(super) home: Attachment,
     /// The machine it ends at.
     pub(super) egress: Attachment,
     /// Routers crossed.
@@ -67,7 +69,7 @@ impl Pipeline {
                 }
             }
         } else {
-            let way = self.bridged(at, target_mac)?;
+            let way = self.bridged(at, packet.flow.source.address, target_mac)?;
             self.note(|| Decision::Bridged { port: way.egress.port });
             way
         };
@@ -103,8 +105,10 @@ impl Pipeline {
     pub(super) fn route(&mut self, at: At<'_>, packet: &Packet) -> Result<Option<Way>, Refusal> {
         let At { snapshot, port, .. } = at;
         let flow = &packet.flow;
+        let home = home(&snapshot.topology, port, flow.source.address)?;
         let mut walk = Walk::new(&snapshot.topology, port);
-        let refused = |walk: &Walk<'_>, reason| Refusal { router: Some(walk.at()), ..reason };
+        let refused =
+            |walk: &Walk<'_>, refusal: Refusal| Refusal { router: Some(walk.at()), ..refusal };
         let (mut translation, mut masquerade, mut egress) = (None, None, None);
         while egress.is_none() && translation.is_none() {
             expire(&walk, packet)?;
@@ -132,7 +136,7 @@ impl Pipeline {
                     return Err(refused(&walk, DropReason::NoServicePort.into()));
                 }
             }
-            match walk.step(flow.target.address).map_err(|r| refused(&walk, r.into()))? {
+            match walk.step(flow.target.address).map_err(|refusal| refused(&walk, refusal))? {
                 Step::Arrived(host) => egress = Some(walk.arrive(host)),
                 Step::Router if packet.kind == Kind::EchoRequest => return Ok(None),
                 Step::Router => return Err(refused(&walk, DropReason::RouterPort.into())),
@@ -142,7 +146,7 @@ impl Pipeline {
         let egress = match (egress, translation) {
             (Some(egress), _) => egress,
             (None, Some(chosen)) => {
-                walk.to(chosen.backend.address).map_err(|reason| refused(&walk, reason.into()))?
+                walk.to(chosen.backend.address).map_err(|refusal| refused(&walk, refusal))?
             }
             (None, None) => return Err(DropReason::NoRoute.into()),
         };
@@ -154,19 +158,21 @@ impl Pipeline {
             masquerade = outward_source(snapshot, &walk, flow, translation.map(|t| t.backend));
         }
         let hops = u8::try_from(walk.crossed().len()).unwrap_or(u8::MAX);
-        Ok(Some(Way { egress, hops, translation, masquerade, is_bridged: false }))
+        Ok(Some(Way { home, egress, hops, translation, masquerade, is_bridged: false }))
     }
 
     /// Straight to another machine of the bridge, by its Ethernet address.
-    pub(super) fn bridged(&self, at: At<'_>, target: MacAddress) -> Result<Way, DropReason> {
-        let At { snapshot, port, .. } = at;
+    fn bridged(&self, at: At<'_>, source: Address, target: MacAddress) -> Result<Way, DropReason> {
+        let At { snapshot, ingress, port, .. } = at;
+        let topology = &snapshot.topology;
         let PortRole::Bridged(segment) = port.role else { return Err(DropReason::NotForRouter) };
         let egress = self.port_of(at, segment, target);
         let egress = egress.ok_or(DropReason::NoSuchNeighbour)?;
-        let first = snapshot.topology.port(egress).and_then(|port| port.addresses.first());
-        let host = first.and_then(|address| snapshot.topology.hosts.get(address));
-        let egress = *host.ok_or(DropReason::NoSuchNeighbour)?;
-        Ok(Way { egress, hops: 0, translation: None, masquerade: None, is_bridged: true })
+        let egress = behind(topology, egress).ok_or(DropReason::NoSuchNeighbour)?;
+        // an Ethernet address is all that a bridge goes by, whoever is behind it
+        let known = topology.hosts.get(&source).copied();
+        let home = known.or_else(|| behind(topology, ingress)).ok_or(DropReason::SpoofedAddress)?;
+        Ok(Way { home, egress, hops: 0, translation: None, masquerade: None, is_bridged: true })
     }
 
     /// Records both directions, under another source port where the flow's own is taken.
@@ -181,7 +187,7 @@ impl Pipeline {
         let (mut reclaimed, random) = (false, self.random.next());
         for port in candidates(flow.source.port, random) {
             let (source, target) = rewritten(flow, way, port);
-            let (forward, backward) = bindings(snapshot, ingress, flow, way, (source, target))?;
+            let (forward, backward) = bindings(snapshot, ingress, flow, way, (source, target));
             let reply = Flow { protocol: flow.protocol, source: target, target: source };
             let conntrack = &self.shared.conntrack;
             let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
@@ -231,9 +237,7 @@ pub(super) fn bindings(
     flow: &Flow,
     way: &Way,
     (source, target): (Endpoint, Endpoint),
-) -> Result<(Binding, Binding), DropReason> {
-    let home = snapshot.topology.hosts.get(&flow.source.address);
-    let home = home.ok_or(DropReason::SpoofedAddress)?;
+) -> (Binding, Binding) {
     let mut flags = BindingFlags::default();
     if way.is_bridged {
         flags = flags.and(BindingFlags::BRIDGED);
@@ -266,10 +270,36 @@ pub(super) fn bindings(
         way.egress.port,
         (target, source),
         (flow.target, flow.source),
-        home.hop,
+        way.home.hop,
         flags.and(BindingFlags::REPLY),
     );
-    Ok((forward, backward))
+    (forward, backward)
+}
+
+/// Where the answers to `source` go, which came in at `port`.
+///
+/// # Errors
+/// [`DropReason::SpoofedAddress`] for an address that cannot be behind the port, with the neighbour
+/// that would have to be asked for where it may be.
+pub(super) fn home(
+    topology: &Topology,
+    port: &Port,
+    source: Address,
+) -> Result<Attachment, Refusal> {
+    let is_edge = topology.router(port.router).is_some_and(|at| at.role == RouterRole::Edge);
+    match topology.place(source) {
+        Ok(home) if home.router == port.router || !is_edge => Ok(home),
+        Err(Astray::Unknown(neighbour)) if is_edge => {
+            Err(Refusal::of_neighbour(DropReason::SpoofedAddress, neighbour))
+        }
+        _ => Err(DropReason::SpoofedAddress.into()),
+    }
+}
+
+/// The machine that a port is there for.
+fn behind(topology: &Topology, port: PortId) -> Option<Attachment> {
+    let first = topology.port(port)?.addresses.first()?;
+    topology.hosts.get(first).copied()
 }
 
 /// The address with which a flow of the cluster leaves through the edge, unless its target is one
@@ -334,7 +364,8 @@ fn expire(walk: &Walk<'_>, packet: &Packet) -> Result<(), Refusal> {
         return Ok(());
     }
     let last = usize::from(packet.ttl).saturating_sub(1);
-    Err(Refusal { reason: DropReason::TtlExceeded, router: crossed.get(last).copied(), mtu: 0 })
+    let router = crossed.get(last).copied();
+    Err(Refusal { router, ..DropReason::TtlExceeded.into() })
 }
 
 /// The refusal of a packet of a known flow that may not cross all its routers: says which router
@@ -347,5 +378,15 @@ pub(super) fn ttl_exceeded(snapshot: &Snapshot, binding: &Binding, packet: &Pack
         let last = usize::from(packet.ttl).saturating_sub(1);
         walk.crossed().get(last).copied().or(Some(walk.at()))
     });
-    Refusal { reason: DropReason::TtlExceeded, router, mtu: 0 }
+    Refusal { router, ..DropReason::TtlExceeded.into() }
+}
+
+/// The refusal of a packet of a known flow that the last link does not carry: the router before
+/// that link says so.
+///
+/// Source: RFC 1191 §4; RFC 8201 §3.
+pub(super) fn too_big(snapshot: &Snapshot, binding: &Binding, mtu: u16) -> Refusal {
+    let last = snapshot.topology.place(binding.target.address).ok().map(|host| host.router);
+    let router = last.filter(|_| binding.hops > 0);
+    Refusal { router, mtu, ..DropReason::TooBig.into() }
 }

@@ -58,6 +58,8 @@ pub struct Counters {
     pub answered: Counter,
     /// Frames flooded in a bridge.
     pub flooded: Counter,
+    /// Questions for neighbours, each on all ports of the uplink.
+    pub asked: Counter,
     /// ICMP errors not sent because too many were.
     pub errors_withheld: Counter,
     /// Turns of the worker's loop that found frames.
@@ -81,6 +83,7 @@ impl Counters {
             audited: Counter::default(),
             answered: Counter::default(),
             flooded: Counter::default(),
+            asked: Counter::default(),
             errors_withheld: Counter::default(),
             busy_turns: Counter::default(),
             idle_turns: Counter::default(),

@@ -47,8 +47,10 @@ drop_reasons! {
     Fragmented = "fragmented", "a later fragment of a packet whose first fragment is not known";
     FragmentOverlap = "fragment_overlap", "the fragment repeats or overlaps another of its packet, or is no whole piece";
     NoRoute = "no_route", "no route leads to the destination";
+    Blackhole = "blackhole", "the address is of the pod ranges, and no route says which node has it";
     HostUnreachable = "host_unreachable", "the destination's link is here, but no machine has the address";
     NodeDown = "node_down", "the node that it comes from or goes to is switched off";
+    NeighbourQueueFull = "neighbour_queue_full", "too many packets wait for neighbours that have not answered";
     TtlExceeded = "ttl_exceeded", "the packet may cross no more routers";
     TooBig = "too_big", "the packet is larger than the next link carries and may not be cut";
     NoService = "no_service", "the address is of the service range, but no service has it";

@@ -12,7 +12,7 @@
 
 mod assemble;
 
-use kswitch_tables::{Address, PortId, Tick};
+use kswitch_tables::{Address, PortId, Protocol, Tick};
 
 use super::frame::Fragment;
 use super::{DropReason, Packet};
@@ -52,8 +52,8 @@ struct Key {
 enum First {
     /// It has not come yet.
     Awaited,
-    /// Its ports, host order.
-    Ports(u16, u16),
+    /// Its protocol, and its ports, host order.
+    Ports(Protocol, u16, u16),
     /// Its transport header goes on in the next: all wait for each other.
     Spread,
     /// It went no further, and so shall the others.
@@ -83,8 +83,8 @@ struct Held {
 /// What to do with a later fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Later {
-    /// It belongs to the flow with these ports.
-    Ports(u16, u16),
+    /// It belongs to the flow of this protocol with these ports.
+    Ports(Protocol, u16, u16),
     /// It waits.
     Held,
     /// It was the last that all waited for: [`Fragments::assemble`] has the packet.
@@ -128,7 +128,7 @@ impl Fragments {
         if entry.first == First::Refused {
             return Err(DropReason::FragmentOverlap);
         }
-        entry.first = First::Ports(source, target);
+        entry.first = First::Ports(packet.flow.protocol, source, target);
         if entry.is_whole() {
             self.forget(key(ingress, packet, fragment));
         }
@@ -150,12 +150,12 @@ impl Fragments {
     ) -> Result<Later, DropReason> {
         let entry = self.entry(ingress, packet, fragment, now)?;
         match entry.first {
-            First::Ports(source, target) => {
+            First::Ports(protocol, source, target) => {
                 if entry.is_whole() {
                     let key = entry.key;
                     self.forget(key);
                 }
-                Ok(Later::Ports(source, target))
+                Ok(Later::Ports(protocol, source, target))
             }
             First::Refused => Err(DropReason::Fragmented),
             First::Awaited | First::Spread => {
@@ -176,6 +176,18 @@ impl Fragments {
         held.length = buffer.len();
         held.key = Some(key);
         Ok(())
+    }
+
+    /// Takes it back that the first fragment of a packet has come: it will come again.
+    pub fn put_off(&mut self, ingress: PortId, packet: &Packet, fragment: Fragment) {
+        let Some(entry) = self.find(key(ingress, packet, fragment)) else { return };
+        entry.first = First::Awaited;
+        let count = entry.count;
+        let known = entry.pieces.get_mut(..count).unwrap_or(&mut []);
+        if let Some(at) = known.iter().position(|(start, _)| *start == 0) {
+            known.swap(at, count - 1);
+            entry.count -= 1;
+        }
     }
 
     /// Remembers that the packet of this fragment goes no further.
@@ -312,7 +324,8 @@ const fn key(ingress: PortId, packet: &Packet, fragment: Fragment) -> Key {
         ingress,
         source: packet.flow.source.address,
         target: packet.flow.target.address,
-        protocol: packet.flow.protocol.0,
+        // in IPv6 later fragments may not know what is behind the first one's further headers
+        protocol: if packet.is_v4() { packet.flow.protocol.0 } else { 0 },
         id: fragment.id,
     }
 }

@@ -5,7 +5,7 @@ use kswitch_tables::{Address, Endpoint, Flow, MacAddress, Protocol};
 use super::{DropReason, Vnet, checksum};
 use crate::port::VNET_HEADER;
 
-mod ipv6;
+pub(super) mod ipv6;
 
 /// Octets of an Ethernet header.
 pub const ETHERNET_HEADER: usize = 14;
@@ -312,6 +312,27 @@ const fn header_octets(protocol: Protocol) -> usize {
     }
 }
 
+/// The type of the chunk by which an SCTP packet changes its association: the first that ends it,
+/// which others may go before, else the first of all.
+///
+/// Source: RFC 9260 §3.2, §6.10 (bundling).
+fn chunk_that_counts(mut chunks: &[u8]) -> u8 {
+    /// Chunks looked at in one packet.
+    const CHUNKS_MAX: usize = 16;
+    let first = chunks.first().copied().unwrap_or(0);
+    for _ in 0..CHUNKS_MAX {
+        let Some([kind, _, high, low]) = chunks.first_chunk().copied() else { break };
+        // ABORT, SHUTDOWN, SHUTDOWN ACK, SHUTDOWN COMPLETE
+        if matches!(kind, 6..=8 | 14) {
+            return kind;
+        }
+        let octets = usize::from(u16::from_be_bytes([high, low])).next_multiple_of(4);
+        let Some(rest) = chunks.get(octets..).filter(|_| octets >= 4) else { break };
+        chunks = rest;
+    }
+    first
+}
+
 /// Reads ports (or an echo's identifier) and kind from the octets above IP.
 fn transport_of(
     upper: &[u8],
@@ -349,9 +370,8 @@ fn transport_of(
         }
         Protocol::SCTP => {
             let header = upper.first_chunk::<12>().ok_or(short)?;
-            let chunk = upper.get(12).copied().unwrap_or(0);
-            let _ = header;
-            Ok((ports(upper).ok_or(short)?, Kind::Sctp(chunk)))
+            let chunks = upper.get(header.len()..).unwrap_or(&[]);
+            Ok((ports(upper).ok_or(short)?, Kind::Sctp(chunk_that_counts(chunks))))
         }
         Protocol::ICMP => {
             let header = upper.first_chunk::<8>().ok_or(short)?;

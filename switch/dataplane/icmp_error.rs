@@ -5,7 +5,7 @@ use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::{Address, Binding, Endpoint, Flow, Protocol};
 
 use super::checksum::{delta, sum, updated};
-use super::frame::{ETHERNET_HEADER, IPV6_HEADER};
+use super::frame::{ETHERNET_HEADER, IPV6_HEADER, ipv6};
 use super::pipeline::{At, Output, Pipeline, Refusal, Verdict};
 use super::rewrite::{get_u16, put_u16};
 use super::{DropReason, Frame, Packet, admit};
@@ -108,7 +108,13 @@ pub(crate) fn quoted(bytes: &[u8], packet: &Packet) -> Option<Quoted> {
         let (source, target) = addresses.split_at(16);
         let bits = |half: &[u8]| half.first_chunk::<16>().map(|o| u128::from_be_bytes(*o));
         let (source, target) = (Address::v6(bits(source)?), Address::v6(bits(target)?));
-        (Protocol(header[6]), source, target, IPV6_HEADER)
+        // a fragment's error, which path MTU discovery lives by, has the ports behind its header
+        let body = quote.get(IPV6_HEADER..)?;
+        let (next, skipped, fragment) = ipv6::extensions(header[6], body).ok()?;
+        if fragment.is_some_and(|fragment| fragment.offset > 0) {
+            return None;
+        }
+        (Protocol(next), source, target, IPV6_HEADER + skipped)
     };
     let upper = quote.get(header..)?;
     let ports = match protocol {
@@ -172,7 +178,12 @@ pub(crate) fn rewrite_quote(bytes: &mut [u8], packet: &Packet, quoted: &Quoted, 
         && let Some(old) = get_u16(bytes, at)
         && !(flow.protocol == Protocol::UDP && old == 0)
     {
-        put_u16(bytes, at, updated(old, transport_delta));
+        let sum = match updated(old, transport_delta) {
+            // zero would say that there is none: RFC 768
+            0 if flow.protocol == Protocol::UDP => 0xffff,
+            sum => sum,
+        };
+        put_u16(bytes, at, sum);
     }
     let after = body(bytes);
     if let Some(old) = get_u16(bytes, packet.transport + 2) {

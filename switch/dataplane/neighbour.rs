@@ -1,16 +1,18 @@
 //! ARP and neighbour discovery: the router answers for its own addresses and those it leads inside,
-//! the bridge carries the rest.
+//! hears what is said of others ([`super::resolve`]), and the bridge carries the rest.
 
-use kswitch_tables::{Address, MacAddress, Port, PortRole, Protocol, Route, RouterRole, Snapshot};
+use kswitch_tables::{Address, MacAddress, Port, PortRole, Route, RouterRole, Snapshot};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, Icmpv6Repr,
-    NdiscNeighborFlags, NdiscRepr, RawHardwareAddress,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv6Packet, NdiscNeighborFlags, NdiscRepr,
+    RawHardwareAddress,
 };
 
 use super::frame::{ETHERNET_HEADER, ETHERTYPE_ARP};
-use super::icmp::{self, Envelope, Message};
+use super::icmp::{self, Message};
 use super::pipeline::{At, Output, Pipeline, Verdict};
+use super::resolve::Said;
 use super::rewrite::{put_u16, set_macs};
+use super::solicit::Advertisement;
 use super::{DropReason, Frame, Packet};
 use crate::port::VNET_HEADER;
 
@@ -20,7 +22,7 @@ const ARP_OCTETS: usize = 28;
 /// Whether the router answers for `target` on this port: it is the router's own, or seems to be on
 /// the link and is not, since the edge leads it to a node, or has a load balancer of that address
 /// within the uplink's prefix. Cluster IPs are on no link, and the edge knows no way to them.
-fn answers_for(snapshot: &Snapshot, port: &Port, target: Address) -> bool {
+pub(super) fn answers_for(snapshot: &Snapshot, port: &Port, target: Address) -> bool {
     let topology = &snapshot.topology;
     let gateways = topology.gateways(port);
     let is_led_inside = || {
@@ -66,9 +68,16 @@ impl Pipeline {
             && (sender_hardware != port.mac
                 || !(sender.is_unspecified() || port.addresses.contains(&sender_address)))
         {
+            self.hear(at, (sender_address, sender_hardware), Said::Unasked, out);
             return Err(DropReason::SpoofedAddress);
         }
         let target_address = Address::from(target);
+        let said = match operation {
+            ArpOperation::Request if answers_for(snapshot, port, target_address) => Said::AskingUs,
+            ArpOperation::Reply if sender != target => Said::Answering,
+            _ => Said::Unasked,
+        };
+        self.hear(at, (sender_address, sender_hardware), said, out);
         if operation == ArpOperation::Request && answers_for(snapshot, port, target_address) {
             let reply = ArpRepr::EthernetIpv4 {
                 operation: ArpOperation::Reply,
@@ -109,25 +118,42 @@ impl Pipeline {
             return Err(DropReason::SpoofedAddress);
         }
         let body = frame.bytes().get(packet.transport..packet.end).ok_or(bad)?;
-        let (kind, target, options) = solicitation(body).ok_or(bad)?;
+        let (kind, target, link_layer) = solicitation(body).ok_or(bad)?;
         if target.is_multicast() {
             return Err(bad);
         }
-        if port.anti_spoof && kind == Discovery::Advertisement && !port.addresses.contains(&target)
-        {
-            return Err(DropReason::SpoofedAddress);
+        if let Discovery::Advertisement(flags) = kind {
+            let said = if flags.contains(NdiscNeighborFlags::SOLICITED) {
+                Said::Answering
+            } else if flags.contains(NdiscNeighborFlags::OVERRIDE) {
+                Said::Unasked
+            } else {
+                Said::Hinting
+            };
+            let mac = link_layer.or(frame.macs().map(|(_, source)| source));
+            self.hear(at, (target, mac.unwrap_or_default()), said, out);
+            if port.anti_spoof && !port.addresses.contains(&target) {
+                return Err(DropReason::SpoofedAddress);
+            }
         }
         if kind == Discovery::Solicitation {
-            let has_link_layer = options;
+            let has_link_layer = link_layer.is_some();
             let is_probe = source.is_unspecified();
             let to_group = packet.flow.target.address.is_multicast();
             if is_probe && (has_link_layer || !to_group) {
                 return Err(bad);
             }
-            if answers_for(snapshot, port, target) {
+            let is_ours = answers_for(snapshot, port, target);
+            if let Some(mac) = link_layer {
+                let said = if is_ours { Said::AskingUs } else { Said::Unasked };
+                self.hear(at, (source, mac), said, out);
+            }
+            if is_ours {
                 let (_, sender_mac) = frame.macs().ok_or(DropReason::FrameTooShort)?;
-                let answer = Advertisement { target, to: source, is_probe, sender_mac };
-                out.send(ingress, self.message.advertise(port, &answer));
+                // who probes has no address yet, so that all hear the answer: RFC 4861 §7.2.4
+                let to = (!is_probe).then_some((source, sender_mac));
+                let answer = Advertisement { target, mac: port.router_mac, to, is_router: true };
+                out.send(ingress, self.message.advertisement(&answer));
                 return Ok(Verdict::Answered);
             }
         }
@@ -168,16 +194,16 @@ fn is_own_source(port: &Port, source: Address) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Discovery {
     Solicitation,
-    Advertisement,
+    Advertisement(NdiscNeighborFlags),
     Other,
 }
 
-/// Kind, target and whether a link-layer option is present. `None` for a broken message.
-fn solicitation(body: &[u8]) -> Option<(Discovery, Address, bool)> {
+/// Kind, target and the Ethernet address told. `None` for a broken message.
+fn solicitation(body: &[u8]) -> Option<(Discovery, Address, Option<MacAddress>)> {
     let packet = Icmpv6Packet::new_checked(body).ok()?;
     let kind = *body.first()?;
     if !matches!(kind, 135 | 136) {
-        return Some((Discovery::Other, Address::UNSPECIFIED_V6, false));
+        return Some((Discovery::Other, Address::UNSPECIFIED_V6, None));
     }
     // every option counts its own length, and none is zero: RFC 4861 §4.6
     let mut options = body.get(24..)?;
@@ -189,26 +215,24 @@ fn solicitation(body: &[u8]) -> Option<(Discovery, Address, bool)> {
     }
     match NdiscRepr::parse(&packet).ok()? {
         NdiscRepr::NeighborSolicit { target_addr, lladdr } => {
-            Some((Discovery::Solicitation, target_addr.into(), lladdr.is_some()))
+            Some((Discovery::Solicitation, target_addr.into(), lladdr.and_then(ethernet)))
         }
-        NdiscRepr::NeighborAdvert { target_addr, lladdr, .. } => {
-            Some((Discovery::Advertisement, target_addr.into(), lladdr.is_some()))
+        NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } => {
+            let mac = lladdr.and_then(ethernet);
+            Some((Discovery::Advertisement(flags), target_addr.into(), mac))
         }
         _ => None,
     }
 }
 
-/// What to advertise to whom.
-struct Advertisement {
-    target: Address,
-    to: Address,
-    is_probe: bool,
-    sender_mac: MacAddress,
+/// The Ethernet address of an option.
+fn ethernet(address: RawHardwareAddress) -> Option<MacAddress> {
+    address.as_bytes().first_chunk().map(|octets| MacAddress(*octets))
 }
 
 impl Message {
-    /// Builds an ARP reply.
-    fn arp(&mut self, reply: &ArpRepr, target: MacAddress, source: MacAddress) -> &[u8] {
+    /// Builds an ARP message.
+    pub(super) fn arp(&mut self, reply: &ArpRepr, target: MacAddress, source: MacAddress) -> &[u8] {
         self.length = VNET_HEADER + ETHERNET_HEADER + ARP_OCTETS;
         self.buffer.fill(0);
         let frame = self.buffer.get_mut(VNET_HEADER..).unwrap_or(&mut []);
@@ -219,42 +243,4 @@ impl Message {
         }
         self.buffer()
     }
-
-    /// Builds the advertisement of one of the router's addresses. A probe (duplicate address
-    /// detection) is answered to all nodes, since its sender has no address yet.
-    ///
-    /// Source: RFC 4861 §7.2.4.
-    fn advertise(&mut self, port: &Port, answer: &Advertisement) -> &[u8] {
-        const ALL_NODES: u128 = 0xff02_0000_0000_0000_0000_0000_0000_0001;
-        let (to, mac) = if answer.is_probe {
-            (Address::v6(ALL_NODES), MacAddress([0x33, 0x33, 0, 0, 0, 1]))
-        } else {
-            (answer.to, answer.sender_mac)
-        };
-        let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::OVERRIDE;
-        let repr = NdiscRepr::NeighborAdvert {
-            flags: if answer.is_probe { flags } else { flags | NdiscNeighborFlags::SOLICITED },
-            target_addr: to_v6(answer.target),
-            lladdr: Some(RawHardwareAddress::from(EthernetAddress(port.router_mac.0))),
-        };
-        let envelope = Envelope {
-            source_mac: port.router_mac,
-            target_mac: mac,
-            source: answer.target,
-            target: to,
-        };
-        let room = self.start(&envelope, Protocol::ICMPV6, Icmpv6Repr::Ndisc(repr).buffer_len());
-        Icmpv6Repr::Ndisc(repr).emit(
-            &to_v6(envelope.source),
-            &to_v6(envelope.target),
-            &mut Icmpv6Packet::new_unchecked(room),
-            &smoltcp::phy::ChecksumCapabilities::default(),
-        );
-        self.set_hop_limit(255);
-        self.buffer()
-    }
-}
-
-fn to_v6(address: Address) -> std::net::Ipv6Addr {
-    std::net::Ipv6Addr::from_bits(address.bits())
 }

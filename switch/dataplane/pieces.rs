@@ -30,8 +30,13 @@ impl Pipeline {
         self.fragments.first(at.ingress, packet, fragment, at.now)?;
         let hash = self.shared.conntrack.hash(&packet.flow);
         let verdict = self.unicast(at, frame, packet, hash, out);
-        if verdict.is_err() {
-            self.fragments.refuse(at.ingress, packet, fragment);
+        if let Err(refusal) = verdict {
+            if refusal.neighbour.is_some() {
+                // it comes again once its neighbour is known; the others wait for it
+                self.fragments.put_off(at.ingress, packet, fragment);
+            } else {
+                self.fragments.refuse(at.ingress, packet, fragment);
+            }
             return verdict;
         }
         while let Some((mut buffer, length)) =
@@ -66,11 +71,16 @@ impl Pipeline {
             Ok(Parsed::Ip(whole)) => {
                 let hash = self.shared.conntrack.hash(&whole.flow);
                 let verdict = self.unicast(at, &mut frame, &whole, hash, out);
-                if let Err(refusal) = verdict {
+                if let Err(refusal @ Refusal { neighbour: Some(neighbour), .. }) = verdict {
+                    self.await_neighbour(at, &frame, (refusal, neighbour), out)
+                        .map_err(|refusal| Refusal { neighbour: None, ..refusal })
+                } else if let Err(refusal) = verdict {
                     // of the packet, not of its last piece
                     self.speak(at, &frame, &whole, refusal, out);
+                    verdict
+                } else {
+                    verdict
                 }
-                verdict
             }
             Ok(_) => Err(DropReason::Fragmented.into()),
             Err(reason) => Err(reason.into()),
@@ -91,8 +101,9 @@ impl Pipeline {
         match self.fragments.later(at.ingress, packet, fragment, at.now, frame.buffer())? {
             Later::Held => Ok(Verdict::Held),
             Later::Whole => self.whole(at, packet, fragment, out),
-            Later::Ports(source, target) => {
+            Later::Ports(protocol, source, target) => {
                 let mut packet = *packet;
+                packet.flow.protocol = protocol;
                 packet.flow.source.port = source;
                 packet.flow.target.port = target;
                 let hash = self.shared.conntrack.hash(&packet.flow);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::conntrack::{self, Found, Signal, TcpFlags};
 use kswitch_tables::{
-    Address, Binding, Conntrack, Fdb, Flow, Gateway, Hop, Neighbours, Port, PortId, PortRole,
-    RouterId, Snapshot, Tick,
+    Address, Binding, Conntrack, Contests, Fdb, Flow, Gateway, Hop, Neighbours, Port, PortId,
+    PortRole, RouterId, Snapshot, Tick,
 };
 
 use super::admit::{self, Admitted};
@@ -26,6 +26,8 @@ use super::cut::{self, Cutter};
 use super::decision::{Decision, Trail};
 use super::fragment::Fragments;
 use super::icmp::{self, Envelope, Error, Message};
+use super::keeper::Keeper;
+use super::pending::Pending;
 use super::rewrite;
 use super::watch::{Account, Event, Watch, What};
 use super::{Counters, DropReason, Frame, Kind, Packet, Parsed};
@@ -39,6 +41,10 @@ pub struct Shared {
     pub fdb: Fdb,
     /// Learned neighbours.
     pub neighbours: Neighbours,
+    /// Addresses that are claimed twice.
+    pub contests: Contests,
+    /// Who is told of either.
+    pub keeper: Keeper,
     /// Which client sticks to which backend.
     pub affinity: Affinities,
     /// How far the clock was put forward.
@@ -67,7 +73,7 @@ pub enum Verdict {
     Flooded,
     /// Answered by the switch itself.
     Answered,
-    /// Waiting for the first fragment of its packet.
+    /// Waiting for the first fragment of its packet, or for a neighbour to answer.
     Held,
     /// Gone.
     Dropped(DropReason),
@@ -108,11 +114,20 @@ pub struct Refusal {
     pub router: Option<RouterId>,
     /// For [`DropReason::TooBig`], what would fit, octets.
     pub mtu: u16,
+    /// The neighbour whose answer would change that.
+    pub neighbour: Option<Address>,
+}
+
+impl Refusal {
+    /// A refusal unless this neighbour answers.
+    pub(super) fn of_neighbour(reason: DropReason, neighbour: Address) -> Self {
+        Self { neighbour: Some(neighbour), ..reason.into() }
+    }
 }
 
 impl From<DropReason> for Refusal {
     fn from(reason: DropReason) -> Self {
-        Self { reason, router: None, mtu: 0 }
+        Self { reason, router: None, mtu: 0, neighbour: None }
     }
 }
 
@@ -131,6 +146,7 @@ pub struct Pipeline {
     pub(super) random: Random,
     pub(super) message: Message,
     pub(super) fragments: Fragments,
+    pub(super) pending: Pending,
     cutter: Cutter,
     error_budget: ErrorBudget,
 }
@@ -192,6 +208,7 @@ impl Pipeline {
             random: Random(seed | 1),
             message: Message::default(),
             fragments: Fragments::default(),
+            pending: Pending::default(),
             cutter: Cutter::default(),
             error_budget: ErrorBudget { left: ErrorBudget::BURST, at: Tick(0) },
         }
@@ -235,13 +252,13 @@ impl Pipeline {
                     Ok(Parsed::Ip(packet)) => Some(packet),
                     _ => None,
                 };
-                self.refuse(at, frame, packet, refusal, out);
-                Verdict::Dropped(refusal.reason)
+                self.refuse(at, frame, packet, refusal, out)
             }
         }
     }
 
-    /// Counts and tells a refusal, aloud where it is of that kind.
+    /// Counts and tells a refusal, aloud where it is of that kind; where a neighbour's answer would
+    /// change it, the frame waits for that.
     #[cold]
     #[inline(never)]
     fn refuse(
@@ -249,15 +266,43 @@ impl Pipeline {
         at: At<'_>,
         frame: &Frame<'_>,
         packet: Option<&Packet>,
-        refusal: Refusal,
+        mut refusal: Refusal,
         out: &mut impl Output,
-    ) {
+    ) -> Verdict {
+        if let Some(neighbour) = refusal.neighbour.take() {
+            match self.await_neighbour(at, frame, (refusal, neighbour), out) {
+                Ok(verdict) => return verdict,
+                Err(other) => refusal = other,
+            }
+        }
         self.counters.count_drop(at.ingress, refusal.reason);
         self.note(|| Decision::Refused(refusal));
         self.tell_refusal(at, packet, refusal.reason);
         if let Some(packet) = packet {
             self.speak(at, frame, packet, refusal, out);
         }
+        Verdict::Dropped(refusal.reason)
+    }
+
+    /// Refuses a frame that waited in vain.
+    pub fn give_up(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        ingress: PortId,
+        (frame, refusal): (&Frame<'_>, Refusal),
+        out: &mut impl Output,
+    ) -> Verdict {
+        let Some(port) = snapshot.topology.port(ingress) else {
+            self.counters.count_drop(ingress, DropReason::PortGone);
+            return Verdict::Dropped(DropReason::PortGone);
+        };
+        let packet = match frame.parse() {
+            Ok(Parsed::Ip(packet)) => Some(packet),
+            _ => None,
+        };
+        let at = At { snapshot, now, ingress, port };
+        self.refuse(at, frame, packet.as_ref(), refusal, out)
     }
 
     /// Tells of a refusal, if anybody wants to know.
@@ -405,7 +450,7 @@ impl Pipeline {
         }
         if packet.ip_octets() > usize::from(hop.mtu) && !fits_by_segment(frame, packet, hop.mtu) {
             let binding = *binding;
-            return self.send_cut(frame, packet, &binding, hop, out);
+            return self.send_cut(snapshot, (frame, packet), &binding, hop, out);
         }
         rewrite::apply(frame, packet, binding, hop);
         out.send(hop.port, frame.buffer());
@@ -417,14 +462,14 @@ impl Pipeline {
     #[inline(never)]
     fn send_cut(
         &mut self,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
+        snapshot: &Snapshot,
+        (frame, packet): (&mut Frame<'_>, &Packet),
         binding: &Binding,
         hop: &Hop,
         out: &mut impl Output,
     ) -> Result<Verdict, Refusal> {
         if !cut::may_cut(frame, packet) {
-            return Err(Refusal { reason: DropReason::TooBig, router: None, mtu: hop.mtu });
+            return Err(admit::too_big(snapshot, binding, hop.mtu));
         }
         rewrite::apply(frame, packet, binding, hop);
         self.cutter.send(frame, packet, hop.mtu, hop.port, out);

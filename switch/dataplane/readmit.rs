@@ -5,7 +5,7 @@
 //! longer serves its frontend is dissolved and admitted anew.
 
 use kswitch_tables::conntrack::{BindingFlags, Direction, Found};
-use kswitch_tables::{Binding, Endpoint, Flow, Protocol, RouterRole, Snapshot};
+use kswitch_tables::{Astray, Attachment, Binding, Endpoint, Flow, Protocol, RouterRole, Snapshot};
 
 use super::admit::{Way, bindings, check_source};
 use super::forwarding::{forwarding_at, kept_at};
@@ -37,6 +37,7 @@ impl Pipeline {
         let Some(binding) = self.rejudge(at.snapshot, &packet.flow, found)? else {
             return match found.binding.direction() {
                 Direction::Original => Ok(None),
+                Direction::Reply if found.binding.flags.has(BindingFlags::BRIDGED) => Ok(None),
                 // only the original side may begin it anew
                 Direction::Reply => Err(DropReason::MidStream.into()),
             };
@@ -61,7 +62,7 @@ impl Pipeline {
         snapshot: &Snapshot,
         flow: &Flow,
         found: &Found,
-    ) -> Result<Option<Binding>, DropReason> {
+    ) -> Result<Option<Binding>, Refusal> {
         let direction = found.binding.direction();
         let (original, source, target) = match direction {
             Direction::Original => (*flow, found.binding.source, found.binding.target),
@@ -78,16 +79,17 @@ impl Pipeline {
                 return Ok(None);
             }
             // who comes back finds the flow as it was, and ends it
-            Err(DropReason::NodeDown) => return Err(DropReason::NodeDown),
-            Err(reason) => {
+            Err(refusal) if refusal.reason == DropReason::NodeDown => return Err(refusal),
+            // a neighbour that has not answered for a while may do so yet
+            Err(refusal) if refusal.neighbour.is_some() => return Err(refusal),
+            Err(refusal) => {
                 self.shared.conntrack.remove(found);
                 self.account.is_end = true;
-                return Err(reason);
+                return Err(refusal);
             }
         };
-        let home = snapshot.topology.hosts.get(&original.source.address);
-        let home = home.ok_or(DropReason::HostUnreachable)?;
-        let (forward, backward) = bindings(snapshot, home.port, &original, &way, (source, target))?;
+        let ends = (source, target);
+        let (forward, backward) = bindings(snapshot, way.home.port, &original, &way, ends);
         let binding = match direction {
             Direction::Original => forward,
             Direction::Reply => backward,
@@ -104,11 +106,10 @@ impl Pipeline {
         original: &Flow,
         found: &Found,
         ends: (Endpoint, Endpoint),
-    ) -> Result<Judgement, DropReason> {
+    ) -> Result<Judgement, Refusal> {
         let judged = way_of_known(snapshot, original, found, ends)?;
         if let Judgement::Keep(way) = &judged {
-            let home = snapshot.topology.hosts.get(&original.source.address);
-            let port = home.and_then(|home| snapshot.topology.port(home.port));
+            let port = snapshot.topology.port(way.home.port);
             let port = port.ok_or(DropReason::HostUnreachable)?;
             self.permit_known(snapshot, port, original, ends.1, way)?;
         }
@@ -122,15 +123,23 @@ fn way_of_known(
     original: &Flow,
     found: &Found,
     (source, target): (Endpoint, Endpoint),
-) -> Result<Judgement, DropReason> {
+) -> Result<Judgement, Refusal> {
     let hosts = &snapshot.topology.hosts;
-    let home = hosts.get(&original.source.address).ok_or(DropReason::HostUnreachable)?;
+    let is_bridged = found.binding.flags.has(BindingFlags::BRIDGED);
+    let home = match hosts.get(&original.source.address) {
+        Some(home) => *home,
+        // whom a bridge knows by an Ethernet address alone begins anew
+        None if is_bridged => return Ok(Judgement::Dissolve),
+        None => place(snapshot, original)?,
+    };
     let port = snapshot.topology.port(home.port).ok_or(DropReason::HostUnreachable)?;
     let flags = found.binding.flags;
     let masquerade = flags.has(BindingFlags::MASQUERADED).then_some(source.address);
-    if flags.has(BindingFlags::BRIDGED) {
-        let egress = *hosts.get(&target.address).ok_or(DropReason::NoSuchNeighbour)?;
-        let way = Way { egress, hops: 0, translation: None, masquerade, is_bridged: true };
+    if is_bridged {
+        let Some(egress) = hosts.get(&target.address).copied() else {
+            return Ok(Judgement::Dissolve);
+        };
+        let way = Way { home, egress, hops: 0, translation: None, masquerade, is_bridged: true };
         return Ok(Judgement::Keep(way));
     }
     let is_translated = target.address != original.target.address
@@ -153,7 +162,7 @@ fn way_of_known(
         }
         match walk.step(original.target.address) {
             Ok(Step::Onward) => {}
-            Err(DropReason::NodeDown) => return Err(DropReason::NodeDown),
+            Err(refusal) if refusal.reason == DropReason::NodeDown => return Err(refusal),
             Ok(Step::Arrived(_) | Step::Router) | Err(_) => break,
         }
     }
@@ -175,5 +184,21 @@ fn way_of_known(
     }
     let egress = walk.to(target.address)?;
     let hops = u8::try_from(walk.crossed().len()).unwrap_or(u8::MAX);
-    Ok(Judgement::Keep(Way { egress, hops, translation: None, masquerade, is_bridged: false }))
+    Ok(Judgement::Keep(Way {
+        home,
+        egress,
+        hops,
+        translation: None,
+        masquerade,
+        is_bridged: false,
+    }))
+}
+
+/// Where the source of a flow is, which is no machine that the snapshot names.
+fn place(snapshot: &Snapshot, original: &Flow) -> Result<Attachment, Refusal> {
+    let gone = DropReason::HostUnreachable;
+    snapshot.topology.place(original.source.address).map_err(|astray| match astray {
+        Astray::Unknown(neighbour) => Refusal::of_neighbour(gone, neighbour),
+        Astray::Nowhere => gone.into(),
+    })
 }

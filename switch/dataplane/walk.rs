@@ -5,6 +5,7 @@ use kswitch_tables::{
 };
 
 use super::DropReason;
+use super::pipeline::Refusal;
 
 /// Routers that a packet may cross inside the switch: there and back again through both of its
 /// nodes and the edge, and no loop.
@@ -72,10 +73,11 @@ impl<'s> Walk<'s> {
     /// One step towards `target`.
     ///
     /// # Errors
-    /// [`DropReason::NoRoute`], [`DropReason::HostUnreachable`], [`DropReason::NoService`] as the
-    /// routing table has it; [`DropReason::NodeDown`] where the next router is switched off;
+    /// [`DropReason::NoRoute`], [`DropReason::HostUnreachable`], [`DropReason::NoService`],
+    /// [`DropReason::Blackhole`] as the routing table has it, with the neighbour that would have to
+    /// be asked for; [`DropReason::NodeDown`] where the next router is switched off;
     /// [`DropReason::TtlExceeded`] for a loop of routes.
-    pub fn step(&mut self, target: Address) -> Result<Step, DropReason> {
+    pub fn step(&mut self, target: Address) -> Result<Step, Refusal> {
         let host = self.topology.hosts.get(&target).copied();
         if let Some(host) = host.filter(|host| host.router == self.at) {
             return Ok(Step::Arrived(host));
@@ -87,10 +89,22 @@ impl<'s> Walk<'s> {
         // the first router may know other ways for what comes from this port
         let table = self.first_table.take().unwrap_or(router.table);
         let next = match self.topology.route_by(table, target).ok_or(DropReason::NoRoute)? {
-            Route::Router(next) if next == self.at => return Err(DropReason::HostUnreachable),
+            Route::Router(next) if next == self.at => {
+                return Err(DropReason::HostUnreachable.into());
+            }
             Route::Router(next) => next,
-            Route::Connected => return Err(DropReason::HostUnreachable),
-            Route::Discard => return Err(DropReason::NoService),
+            Route::Connected if router.role == RouterRole::Edge => {
+                return Err(Refusal::of_neighbour(DropReason::HostUnreachable, target));
+            }
+            Route::Connected => return Err(DropReason::HostUnreachable.into()),
+            Route::Via(next) => {
+                let gateway = self.topology.hosts.get(&next).filter(|host| host.router == self.at);
+                let gateway = gateway
+                    .ok_or_else(|| Refusal::of_neighbour(DropReason::HostUnreachable, next))?;
+                return Ok(Step::Arrived(*gateway));
+            }
+            Route::Discard => return Err(DropReason::NoService.into()),
+            Route::Blackhole => return Err(DropReason::Blackhole.into()),
         };
         let is_edge =
             self.topology.router(next).is_some_and(|router| router.role == RouterRole::Edge);
@@ -122,11 +136,11 @@ impl<'s> Walk<'s> {
     ///
     /// # Errors
     /// As [`Walk::step`]; [`DropReason::HostUnreachable`] where a router itself is the target.
-    pub fn to(&mut self, target: Address) -> Result<Attachment, DropReason> {
+    pub fn to(&mut self, target: Address) -> Result<Attachment, Refusal> {
         loop {
             match self.step(target)? {
                 Step::Arrived(host) => return Ok(self.arrive(host)),
-                Step::Router => return Err(DropReason::HostUnreachable),
+                Step::Router => return Err(DropReason::HostUnreachable.into()),
                 Step::Onward => {}
             }
         }

@@ -12,8 +12,7 @@ use kswitch_tables::{PortId, Tick};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::Counters;
-use super::burst::{BURST, Burst};
+use super::burst::{Arrival, BURST, Burst};
 use super::capture::Capture;
 use super::egress::{Egress, Outbox};
 use super::link::line::Errand;
@@ -21,6 +20,7 @@ use super::mailbox::{Command, Mailbox, View};
 use super::pipeline::Pipeline;
 use super::stages::Stopwatch;
 use super::watch::Watch;
+use super::{Counters, Frame};
 use crate::port::Queue;
 use crate::port::batch::{Batch, Io};
 
@@ -42,6 +42,9 @@ pub struct Manner {
     /// How it reads and writes frames.
     pub io: Io,
 }
+
+/// How often frames that wait for neighbours are looked at.
+const PENDING_LOOK: Duration = Duration::from_millis(100);
 
 /// One queue and its port.
 #[derive(Debug)]
@@ -217,7 +220,31 @@ impl Worker {
         if self.outbox.next_at().is_some_and(|at| at <= self.nanos) {
             carried += self.let_through(now);
         }
+        if self.pipeline.has_pending() {
+            self.carry_pending(now);
+        }
         carried
+    }
+
+    /// Carries frames on whose neighbours are known now, and refuses those whose are not to be.
+    #[cold]
+    fn carry_pending(&mut self, now: Tick) {
+        let start = self.start;
+        self.outbox.look(|| nanos_since(start));
+        let snapshot = &self.view.snapshot;
+        while let Some(mut released) = self.pipeline.release(snapshot, now) {
+            let port = released.ingress;
+            let mut egress = Egress::new(&self.view, &self.counters, &mut self.outbox, port);
+            let mut frame =
+                Frame::new(released.buffer.get_mut(..released.length).unwrap_or(&mut []));
+            if let Some(refusal) = released.refusal {
+                self.pipeline.give_up(snapshot, now, port, (&frame, refusal), &mut egress);
+            } else {
+                let arrival = Arrival::of(&frame, &self.pipeline.shared.conntrack);
+                self.pipeline.forward(snapshot, now, port, &mut frame, &arrival, &mut egress);
+            }
+            self.pipeline.take_back(released);
+        }
     }
 
     /// For tests: takes the mail and carries frames until every queue is empty.
@@ -347,10 +374,13 @@ impl Worker {
     }
 
     /// How long to sleep: until the next frame is through with its link, in whole milliseconds, as
-    /// poll would sleep longer than it is told; `None`: until something comes.
+    /// poll would sleep longer than it is told, or until neighbours are looked for; `None`: until
+    /// something comes.
     fn patience(&self, start: Instant) -> Option<Duration> {
-        let left = self.outbox.next_at()?.saturating_sub(nanos_since(start));
-        Some(Duration::from_millis(left / 1_000_000))
+        let looks = self.pipeline.has_pending().then_some(PENDING_LOOK);
+        let left = self.outbox.next_at().map(|at| at.saturating_sub(nanos_since(start)));
+        let through = left.map(|left| Duration::from_millis(left / 1_000_000));
+        looks.into_iter().chain(through).min()
     }
 
     /// Sends, or carries on, what is through with its link; answers how many frames that were.

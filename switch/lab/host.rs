@@ -30,6 +30,8 @@ pub struct HostSpec {
     /// Further addresses, on the loopback interface: those that the switch's router answers for
     /// on the host's behalf.
     pub loopback: Vec<IpAddr>,
+    /// Whether it forwards what is not for itself.
+    pub forwards: bool,
     /// Its `/etc/resolv.conf`; the machine's own when absent.
     pub resolv_conf: Option<String>,
     /// Its `/etc/hosts`; the machine's own when absent.
@@ -88,6 +90,9 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     let shares_addresses =
         if spec.loopback.is_empty() { SharesAddresses::No } else { SharesAddresses::WithRouter };
     sysctl::settle(name, shares_addresses)?;
+    if spec.forwards {
+        sysctl::forward(name)?;
+    }
     let (queues, sender) = open_port(spec)
         .map_err(Error::failed(|| format!("make interface {} in {name}", spec.interface)))?;
     link::configure(spec)?;

@@ -18,7 +18,7 @@ const DIRECTORY: &str = "/proc/sys/net";
 
 /// Settings that a host cannot do without.
 const NEEDS: [(&str, &str); 3] = [
-    // hosts do not forward: that is the switch's work
+    // hosts do not forward, but for those that `forward` is called for: it is the switch's work
     ("ipv4/ip_forward", "0"),
     // the switch judges sources; a host's own filter would drop what asymmetric routes bring
     ("ipv4/conf/all/rp_filter", "0"),
@@ -82,6 +82,16 @@ pub(super) fn accept_own_addresses(namespace: &str) -> Result<(), Error> {
     let (name, value) = SHARED_ADDRESSES;
     set(name, value)
         .map_err(Error::failed(|| format!("set {name} = {value} in namespace {namespace}")))
+}
+
+/// Makes a router of the calling thread's namespace.
+pub(super) fn forward(namespace: &str) -> Result<(), Error> {
+    let ipv6 = has_ipv6().then_some("ipv6/conf/all/forwarding");
+    for name in std::iter::once("ipv4/ip_forward").chain(ipv6) {
+        set(name, "1")
+            .map_err(Error::failed(|| format!("set {name} = 1 in namespace {namespace}")))?;
+    }
+    Ok(())
 }
 
 /// Takes IPv6 from every interface of the calling thread's namespace.

@@ -16,6 +16,7 @@ use super::link;
 use super::read::Received;
 use crate::control::conntrack_timeouts;
 use crate::control::links::FaultyLinks;
+use crate::control::neighbourhood::Neighbourhood;
 use crate::control::sweep::Sweep;
 use crate::control::switch::shared;
 use crate::dataplane::capture::Capture;
@@ -60,6 +61,7 @@ pub struct World {
     sweep: Sweep,
     links: FaultyLinks,
     seed: u64,
+    neighbourhood: Neighbourhood,
     machines: BTreeMap<PortKind, Machine>,
     senders: Vec<Option<Sender>>,
     snapshot: Arc<Snapshot>,
@@ -83,6 +85,7 @@ impl World {
         let worker = Worker::new(pipeline, Arc::new(view), Arc::clone(&mailbox));
         let timeouts = conntrack_timeouts(&cluster.settings.switch.timeouts);
         let sweep = Sweep::new(Arc::clone(&shared), timeouts);
+        let neighbourhood = Neighbourhood::new(Arc::clone(&shared));
         let mut world = Self {
             cluster,
             observed,
@@ -98,6 +101,7 @@ impl World {
             sweep,
             links: FaultyLinks::default(),
             seed,
+            neighbourhood,
             machines: BTreeMap::new(),
             senders: Vec::new(),
             snapshot,
@@ -201,11 +205,39 @@ impl World {
     pub fn run(&mut self) {
         // only waiting can fail, and memory is never waited for
         let _ = self.worker.drain(self.now);
+        if self.neighbourhood.has_changed() {
+            self.observed.neighbours = self.neighbourhood.found(&self.names);
+            self.change(Arc::clone(&self.cluster));
+        }
+    }
+
+    /// Says aloud what the edge answers for, and what moved, as a running lab does with each of its
+    /// publications.
+    pub fn announce(&mut self) {
+        let senders = &self.senders;
+        self.neighbourhood.announce(&self.snapshot, &mut |port, frame| say(senders, port, frame));
+    }
+
+    /// Asks again for neighbours that have not answered, second by second.
+    fn keep_neighbours(&mut self, ticks: u32) {
+        let then = self.now;
+        for passed in (Tick::PER_SECOND..=ticks).step_by(Tick::PER_SECOND as usize) {
+            if self.neighbourhood.is_idle() {
+                return;
+            }
+            self.now = Tick(then.0.saturating_add(passed));
+            let senders = &self.senders;
+            let send = &mut |port: PortId, frame: &[u8]| say(senders, port, frame);
+            self.neighbourhood.step(&self.snapshot, self.now, send);
+            self.run();
+        }
     }
 
     /// Lets time pass; what fell silent meanwhile is forgotten.
     pub fn pass_ticks(&mut self, ticks: u32) {
-        self.now = Tick(self.now.0.saturating_add(ticks));
+        let then = self.now;
+        self.keep_neighbours(ticks);
+        self.now = Tick(then.0.saturating_add(ticks));
         self.sweep.round(self.now, &mut |_| {});
         // what was under way on a slow link comes
         self.run();
@@ -309,5 +341,13 @@ impl World {
             .map(|reason| (reason.key(), self.counters.dropped(*reason)))
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+}
+
+/// Sends a frame of the switch's own.
+fn say(senders: &[Option<Sender>], port: PortId, frame: &[u8]) {
+    if let Some(Some(sender)) = senders.get(usize::from(port.0)) {
+        // a machine that does not read has not heard it
+        let _ = sender.send_by(0, frame);
     }
 }

@@ -348,12 +348,22 @@ impl Teller<'_, '_> {
         let (rule, decision) = match (here, found) {
             (Some(host), _) => {
                 let name = self.tables.names.port(host.port).map(ToString::to_string);
-                (None, format!("{target} is {} here", name.unwrap_or_default()))
+                let is_own = topology.owner(target) == Some(host.port);
+                let link = if is_own { "here" } else { "'s neighbour here" };
+                (
+                    None,
+                    format!("{target} is {} {link}", name.unwrap_or_default()).replace(" '", "'"),
+                )
             }
             (None, Some((prefix, Route::Router(next)))) if *next != id => {
                 (Some(prefix.to_string()), format!("via {}", self.router(*next)))
             }
-            (None, Some((prefix, Route::Discard))) => (Some(prefix.to_string()), "nowhere".into()),
+            (None, Some((prefix, Route::Via(next)))) => {
+                (Some(prefix.to_string()), format!("via {next}"))
+            }
+            (None, Some((prefix, Route::Discard | Route::Blackhole))) => {
+                (Some(prefix.to_string()), "nowhere".into())
+            }
             (None, Some((prefix, _))) => (Some(prefix.to_string()), "on a link of its own".into()),
             (None, None) => (None, format!("no route to {target}")),
         };
@@ -577,7 +587,9 @@ const fn table_of(reason: DropReason) -> &'static str {
         DropReason::PolicyEgress => "egress-policy",
         DropReason::PolicyIngress => "ingress-policy",
         DropReason::NoRoute
+        | DropReason::Blackhole
         | DropReason::HostUnreachable
+        | DropReason::NeighbourQueueFull
         | DropReason::NodeDown
         | DropReason::TtlExceeded
         | DropReason::TooBig

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kswitch_config::PlannedPort;
 use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{
-    Conntrack, Endpoint, Fdb, Flow, Neighbours, PortId, Protocol, Snapshot, Tick,
+    Conntrack, Contests, Endpoint, Fdb, Flow, Neighbours, PortId, Protocol, Snapshot, Tick,
 };
 
 use crate::dataplane::burst::Arrival;
 use crate::dataplane::clock::Ahead;
 use crate::dataplane::decision::{Decision, Trail};
 use crate::dataplane::frame::{TCP_ACK, TCP_SYN};
+use crate::dataplane::keeper::Keeper;
 use crate::dataplane::{Counters, Frame, Output, Pipeline, Shared, Verdict};
 use crate::sim::craft::{Body, Craft};
 use crate::sim::link::next_mac;
@@ -78,6 +79,8 @@ impl<'t> Probe<'t> {
             conntrack: Conntrack::new(FLOWS, FLOWS, seed),
             fdb: Fdb::new(FLOWS, seed),
             neighbours: Neighbours::new(FLOWS, seed),
+            contests: Contests::new(FLOWS, seed),
+            keeper: Keeper::default(),
             affinity: Affinities::new(FLOWS, seed),
             ahead: Ahead::default(),
         };

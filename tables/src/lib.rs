@@ -10,6 +10,7 @@ mod address;
 pub mod affinity;
 mod backends;
 pub mod conntrack;
+mod contests;
 mod fdb;
 mod flow;
 mod forwarding;
@@ -30,6 +31,7 @@ mod topology;
 pub use address::{Address, MacAddress, Prefix};
 pub use backends::{Backend, BackendSet, BackendSetId, BackendSets, Method};
 pub use conntrack::{Binding, Conntrack};
+pub use contests::{Contest, Contests, DEFEND_INTERVAL};
 pub use fdb::{Fdb, Learned, Station};
 pub use flow::{Endpoint, Flow, Protocol};
 pub use forwarding::{
@@ -45,6 +47,6 @@ pub use snapshot::Snapshot;
 pub use source_ranges::{SourceRanges, SourceRangesId};
 pub use tick::{Generation, Tick};
 pub use topology::{
-    Attachment, Gateway, Hop, HopId, Port, PortId, PortRole, Route, Router, RouterId, RouterRole,
-    Segment, SegmentId, Topology,
+    Astray, Attachment, Gateway, Hop, HopId, Port, PortId, PortRole, Route, Router, RouterId,
+    RouterRole, Segment, SegmentId, Topology,
 };

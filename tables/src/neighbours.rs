@@ -1,6 +1,7 @@
 //! The Ethernet addresses of machines that were asked for them.
 
 use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
 
@@ -16,6 +17,8 @@ use crate::{Address, MacAddress, PortId, SegmentId, Tick, hash};
 pub struct Neighbours {
     slots: SlotTable<3, 1>,
     hasher: RandomState,
+    /// How often a place was learned, changed or forgotten.
+    changes: AtomicU64,
 }
 
 /// What is known of a neighbour.
@@ -33,6 +36,17 @@ pub struct Neighbour {
     pub since: Tick,
     /// How often it was asked since it was last heard from, at most 255.
     pub unanswered: u8,
+}
+
+impl Neighbour {
+    /// Whether it was asked often enough, and has not answered.
+    ///
+    /// Source: RFC 4861 §7.2.2.
+    pub fn has_failed(&self, now: Tick) -> bool {
+        self.state == Reachability::Incomplete
+            && self.unanswered >= PROBES
+            && now.since(self.since) >= ASK_AGAIN.0
+    }
 }
 
 /// How sure it is that a neighbour is where it was.
@@ -63,15 +77,27 @@ pub enum Asked {
 /// Source: RFC 4861 §10, `RETRANS_TIMER`; RFC 1122 §2.3.2.1.
 pub const ASK_AGAIN: Tick = Tick::from_secs(1);
 
-/// How many questions a stale neighbour may leave unanswered before it is not used any more.
+/// How many questions a neighbour may leave unanswered before it is not used any more, or given up.
 ///
-/// Source: RFC 4861 §10, `MAX_UNICAST_SOLICIT`.
+/// Source: RFC 4861 §10, `MAX_UNICAST_SOLICIT` and `MAX_MULTICAST_SOLICIT`.
 const PROBES: u8 = 3;
 
 impl Neighbours {
     /// A table of so many neighbours, hashing by `seed`.
     pub fn new(capacity: usize, seed: u64) -> Self {
-        Self { slots: SlotTable::new(capacity), hasher: hash::state(seed) }
+        let slots = SlotTable::new(capacity);
+        Self { slots, hasher: hash::state(seed), changes: AtomicU64::new(0) }
+    }
+
+    /// A number that is another whenever the place of a neighbour is.
+    pub fn changes(&self) -> u64 {
+        // Acquire, pairs with `changed`: who sees the number sees the place
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn changed(&self) {
+        // Release, pairs with `changes`
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// How many neighbours there are, those that have not answered among them.
@@ -112,7 +138,12 @@ impl Neighbours {
                 let unanswered = unanswered.saturating_add(1);
                 let asked = Standing { state, since: now, unanswered };
                 match self.slots.refresh(entry.at, entry.life, asked.bits()) {
-                    Ok(_) => Asked::Ask,
+                    Ok(_) => {
+                        if Standing::of(entry.life).state != asked.state {
+                            self.changed();
+                        }
+                        Asked::Ask
+                    }
                     Err(_) => Asked::Wait,
                 }
             }
@@ -134,15 +165,23 @@ impl Neighbours {
         let heard = Standing { state: Reachability::Reachable, since: now, unanswered: 0 };
         let bits = heard.bits();
         match self.slots.insert(hash, &key, &value, bits) {
-            Ok(Inserted::New(_)) => true,
+            Ok(Inserted::New(_)) => {
+                self.changed();
+                true
+            }
             Err(_) => false,
             Ok(Inserted::Exists(mut entry)) => {
-                if entry.value != value {
+                let was_known = Standing::of(entry.life).state != Reachability::Incomplete;
+                let has_moved = entry.value != value;
+                if has_moved {
                     let Ok(at) = self.slots.replace(entry.at, &value) else { return false };
                     entry.at = at;
                 }
                 // An entry refreshed meanwhile was heard from, or is asked for, just now.
                 let _ = self.slots.refresh(entry.at, entry.life, bits);
+                if has_moved || !was_known {
+                    self.changed();
+                }
                 true
             }
         }
@@ -162,8 +201,11 @@ impl Neighbours {
                     // if it was heard from just now it is not stale
                     let _ = self.slots.refresh(entry.at, entry.life, stale.bits());
                 }
-            } else if age >= forget {
-                forgotten += usize::from(self.slots.remove(entry.at, entry.life).is_ok());
+            } else if age >= forget && self.slots.remove(entry.at, entry.life).is_ok() {
+                forgotten += 1;
+                if standing.state == Reachability::Stale {
+                    self.changed();
+                }
             }
         }
         forgotten
@@ -188,6 +230,7 @@ impl Neighbours {
                 return false;
             }
             if self.slots.remove(entry.at, entry.life).is_ok() {
+                self.changed();
                 return true;
             }
         }
@@ -344,6 +387,7 @@ mod tests {
         let gone = neighbours.find(LINK, HOST).unwrap();
         assert_eq!((gone.state, gone.place), (Reachability::Incomplete, None));
         assert_eq!(gone.unanswered, 4);
+        assert!(!gone.has_failed(Tick(349)) && gone.has_failed(Tick(350)));
         neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(341));
         assert_eq!(neighbours.find(LINK, HOST).unwrap().unanswered, 0);
     }
@@ -370,6 +414,35 @@ mod tests {
         neighbours.ask(LINK, HOST, Tick(0));
         assert_eq!(neighbours.flush_port(PortId(1)), 3);
         assert_eq!(neighbours.len(), 4);
+    }
+
+    #[test]
+    fn a_change_is_told_when_a_place_changes_and_only_then() {
+        let neighbours = Neighbours::new(8, 1);
+        let mut before = 0;
+        let mut is_changed = |expected: bool, what: &str| {
+            let now = neighbours.changes();
+            assert_eq!(now != before, expected, "{what}");
+            before = now;
+        };
+        neighbours.ask(LINK, HOST, Tick(0));
+        is_changed(false, "asked");
+        neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(1));
+        is_changed(true, "answered");
+        neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(2));
+        is_changed(false, "heard again");
+        neighbours.learn(LINK, HOST, MAC, PortId(4), Tick(2));
+        is_changed(true, "moved");
+        neighbours.expire(Tick(302), 300, 600);
+        is_changed(false, "stale");
+        for second in 1..=3 {
+            neighbours.ask(LINK, HOST, Tick(310 + second * 10));
+        }
+        is_changed(false, "asked while stale");
+        neighbours.ask(LINK, HOST, Tick(350));
+        is_changed(true, "given up");
+        neighbours.expire(Tick(2_000), 300, 600);
+        is_changed(false, "forgotten after it was given up");
     }
 
     #[test]

@@ -120,10 +120,15 @@ impl Router {
 pub enum Route {
     /// On to this router.
     Router(RouterId),
-    /// The prefix lies on a link of the router itself; only attached addresses exist in it.
+    /// The prefix lies on a link of the router itself; on a node's only attached addresses exist in
+    /// it, on the edge's there may be others.
     Connected,
-    /// Silently nowhere.
+    /// On to the machine of this address on a link of the router itself, which forwards it.
+    Via(Address),
+    /// Silently nowhere: an address that a translation should have replaced.
     Discard,
+    /// Silently nowhere, for want of a route to where it might be.
+    Blackhole,
 }
 
 /// The last step to a machine.
@@ -150,6 +155,15 @@ pub struct Attachment {
     pub hop: HopId,
     /// Whether it is the router's own host stack, which costs no hop at that router.
     pub is_host: bool,
+}
+
+/// Why the place of a machine is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Astray {
+    /// This neighbour on a link of the edge would have to be asked for.
+    Unknown(Address),
+    /// There is no way to it.
+    Nowhere,
 }
 
 /// Ports, bridges, routers and routes of one generation.
@@ -207,6 +221,43 @@ impl Topology {
                 self.router(router).map_or(&[], |router| &router.link_gateways)
             }
         }
+    }
+
+    /// Where a machine is; on the outside also one that is not known itself, but whose way is.
+    ///
+    /// # Errors
+    /// [`Astray`], as it says.
+    pub fn place(&self, address: Address) -> Result<Attachment, Astray> {
+        if let Some(host) = self.hosts.get(&address) {
+            return Ok(*host);
+        }
+        let edge = self.edge().and_then(|edge| self.router(edge));
+        let next = match edge.and_then(|edge| self.route(edge, address)) {
+            Some(Route::Connected) => address,
+            Some(Route::Via(next)) => next,
+            Some(Route::Router(_) | Route::Discard | Route::Blackhole) | None => {
+                return Err(Astray::Nowhere);
+            }
+        };
+        self.hosts.get(&next).copied().ok_or(Astray::Unknown(next))
+    }
+
+    /// The port that is there for the machine of this address. Of machines that were only found
+    /// behind a port there is none.
+    pub fn owner(&self, address: Address) -> Option<PortId> {
+        let host = self.hosts.get(&address)?;
+        self.port(host.port)?.addresses.contains(&address).then_some(host.port)
+    }
+
+    /// The router to the outside.
+    pub fn edge(&self) -> Option<RouterId> {
+        let all = (0..).map(RouterId).zip(&self.routers);
+        all.into_iter().find(|(_, router)| router.role == RouterRole::Edge).map(|(id, _)| id)
+    }
+
+    /// The bridge of a router.
+    pub fn bridge(&self, router: RouterId) -> Option<(SegmentId, &Segment)> {
+        (0..).map(SegmentId).zip(&self.segments).find(|(_, segment)| segment.router == router)
     }
 
     /// Where a table sends a packet for `target`, by longest prefix.

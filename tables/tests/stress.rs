@@ -1,4 +1,11 @@
 //! Many threads on one table of connections: what must hold while they work, and when they rest.
+//!
+//! Under ThreadSanitizer, which the stable compiler has but hides:
+//!
+//! ```sh
+//! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" cargo test \
+//!     -p kswitch-tables --target x86_64-unknown-linux-gnu --target-dir target/sanitized --test stress
+//! ```
 #![cfg(not(loom))]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -90,6 +90,7 @@ fn pod(lab: &str, number: u8) -> HostSpec {
         ],
         gateways: vec![ip("10.4.0.1"), ip("fd00:4::1")],
         loopback: vec![],
+        forwards: false,
         resolv_conf: Some("nameserver 10.8.0.10\n".to_owned()),
         hosts: None,
         queues: 1,

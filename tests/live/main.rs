@@ -21,6 +21,7 @@ mod labs;
 mod life;
 mod links;
 mod load;
+mod modes;
 #[path = "../../config/tests/dns_oracle/naive.rs"]
 #[allow(dead_code, reason = "the test of random clusters uses all of it")]
 mod naive;
@@ -42,6 +43,7 @@ mod traffic;
 #[path = "../conformance/turned.rs"]
 mod turned;
 mod upkeep;
+mod uplink;
 mod web;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -57,10 +59,12 @@ fn main() {
         cases::TESTS,
         balancers::TESTS,
         nodes::TESTS,
+        modes::TESTS,
         names::TESTS,
         network::TESTS,
         digs::TESTS,
         ports::TESTS,
+        uplink::TESTS,
         programs::TESTS,
         probes::TESTS,
         labs::TESTS,

@@ -118,7 +118,7 @@ fn cut_for_plain() -> Result<(), Failed> {
     Ok(())
 }
 
-fn ip(arguments: &str) -> Result<(), Failed> {
+pub(crate) fn ip(arguments: &str) -> Result<(), Failed> {
     let output = Command::new("ip").args(arguments.split_whitespace()).output()?;
     if !output.status.success() {
         return Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr)).into());
@@ -127,10 +127,10 @@ fn ip(arguments: &str) -> Result<(), Failed> {
 }
 
 /// A namespace that goes with the test.
-struct Namespace(String);
+pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    fn new(name: &str) -> Result<Self, Failed> {
+    pub(crate) fn new(name: &str) -> Result<Self, Failed> {
         ip(&format!("netns add {name}"))?;
         Ok(Self(name.to_owned()))
     }

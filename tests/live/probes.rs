@@ -139,12 +139,13 @@ fn pings() -> Result<(), Failed> {
     };
     assert!(whole("1472", &far)?.contains(" 0% packet loss"));
     assert!(whole("1473", &far)?.contains("mtu=1500"), "the pod's own link");
-    // said by the edge, then remembered by the pod
+    // said by the edge, whose link it is, then remembered by the pod
     let said = whole("1400", "198.51.100.9")?;
     assert!(
-        said.contains("Frag needed and DF set (mtu = 1280)") || said.contains("mtu=1280"),
+        said.contains("From 10.128.0.1 icmp_seq=1 Frag needed and DF set (mtu = 1280)"),
         "{said}"
     );
+    assert!(said.contains("mtu=1280"), "{said}");
     assert!(whole("1252", "198.51.100.9")?.contains(" 0% packet loss"));
     Ok(())
 }

@@ -192,10 +192,21 @@ fn drop_for(reason: DropReason) -> Moved {
             let outside = v4(world, &internet(), 5000);
             moved(world, &internet(), &Craft::udp(outside, far, b""))
         }
+        DropReason::Blackhole => {
+            *world = crate::modes::routes_based(&["10.4.0.0/24"]);
+            send(world, &Craft::udp(own, far, b""))
+        }
         DropReason::HostUnreachable => send(world, &Craft::udp(own, at("10.4.1.200", 9), b"")),
         DropReason::NodeDown => {
             crate::power::switch(world, &["node-b"]);
             send(world, &Craft::udp(own, far, b""))
+        }
+        DropReason::NeighbourQueueFull => {
+            // the eighth that waits for one neighbour is the last
+            for port in 0..8 {
+                send(world, &Craft::udp(Endpoint { port, ..own }, at("198.51.100.50", 9), b""));
+            }
+            send(world, &Craft::udp(own, at("198.51.100.50", 9), b""))
         }
         DropReason::TtlExceeded => send(world, &Craft::udp(own, far, b"").ttl(1)),
         DropReason::TooBig => refused(send(world, &Craft::udp(own, far, &[0; 1600])), "admitted"),

@@ -140,6 +140,7 @@ fn counters(world: &World) -> BTreeMap<&'static str, u64> {
         ("admitted", get(&counters.admitted)),
         ("answered", get(&counters.answered)),
         ("flooded", get(&counters.flooded)),
+        ("asked", get(&counters.asked)),
         ("errors_withheld", get(&counters.errors_withheld)),
     ]);
     all

@@ -11,6 +11,7 @@ use super::ids::Ids;
 use super::plan::{Plan, PortKind};
 use super::service::{Part, Vip};
 use super::{Layout, Map, prefix, routes, topology};
+use crate::observed::Neighbours;
 use crate::{Cluster, Node, Observed, Pod};
 
 /// Machines, their places, and the ways between them.
@@ -29,6 +30,7 @@ pub(super) struct Fabric {
     entries: Vec<(Prefix, RouterId)>,
     /// Nodes that are switched off.
     down: BTreeSet<String>,
+    neighbours: Neighbours,
 }
 
 /// Makes fabrics.
@@ -46,13 +48,18 @@ impl Fabrics {
         previous: Option<&Cluster>,
         layout: &Layout,
         entries: Vec<(Prefix, RouterId)>,
-        down: &BTreeSet<String>,
+        observed: &Observed,
         seed: u64,
     ) -> &Fabric {
         let holds = previous.is_some_and(|before| has_same_machines(before, cluster));
-        let current = self.current.take().filter(|fabric| holds && fabric.entries == entries);
-        let current = current.filter(|fabric| fabric.down == *down);
-        let fabric = current.unwrap_or_else(|| self.build(cluster, layout, entries, down, seed));
+        let is_same = |fabric: &Fabric| {
+            fabric.entries == entries
+                && fabric.down == observed.nodes_down
+                && fabric.neighbours == observed.neighbours
+        };
+        let current = self.current.take().filter(|fabric| holds && is_same(fabric));
+        let fabric =
+            current.unwrap_or_else(|| self.build(cluster, layout, entries, observed, seed));
         self.current.insert(fabric)
     }
 
@@ -61,14 +68,14 @@ impl Fabrics {
         cluster: &Cluster,
         layout: &Layout,
         entries: Vec<(Prefix, RouterId)>,
-        down: &BTreeSet<String>,
+        observed: &Observed,
         seed: u64,
     ) -> Fabric {
         let ids = self.port_ids.assign(topology::kinds(cluster));
         // numbers beyond the last port are those of no port
         let port = |id: u32| PortId(u16::try_from(id).unwrap_or(u16::MAX));
         let ids: Vec<PortId> = ids.into_iter().map(port).collect();
-        let (topology, plan) = topology::build(cluster, layout, &ids, &entries, down, seed);
+        let (topology, plan) = topology::build(cluster, layout, &ids, &entries, observed, seed);
         let ports = plan.ports.iter().map(|port| (port.id, port.kind.clone())).collect();
         Fabric {
             topology: Arc::new(topology),
@@ -78,7 +85,8 @@ impl Fabrics {
             inside: inside(cluster, layout, seed),
             unmasqueraded: unmasqueraded(cluster, layout, seed),
             entries,
-            down: down.clone(),
+            down: observed.nodes_down.clone(),
+            neighbours: observed.neighbours.clone(),
         }
     }
 }

@@ -114,6 +114,7 @@ pub(crate) fn cluster() -> Cluster {
             name: "internet".into(),
             addresses: nets(&["198.51.100.7/24"]),
             gateways: vec!["198.51.100.1".parse().unwrap()],
+            routes: Vec::new(),
             mtu: None,
             interface: None,
             network: HostNetwork::Internet,

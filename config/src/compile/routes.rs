@@ -42,6 +42,9 @@ fn fabric(cluster: &Cluster, layout: &Layout, seed: u64) -> PrefixMap<Route> {
     }
     match (settings.mode, &settings.routes) {
         (Mode::RoutesBased, Some(routes)) => {
+            for range in &settings.pod_cidrs {
+                table.insert(prefix(*range), Route::Blackhole);
+            }
             for route in routes {
                 if let Some(router) = layout.router(layout.places.node(&route.node)) {
                     table.insert(prefix(route.to), Route::Router(router));
@@ -72,6 +75,24 @@ fn edge(
     seed: u64,
 ) -> PrefixMap<Route> {
     let mut table = PrefixMap::new(seed);
+    for external in &cluster.externals {
+        for to in &external.routes {
+            let is_alike = |net: &&IpNet| net.addr().is_ipv4() == to.addr().is_ipv4();
+            if let Some(via) = external.addresses.iter().find(is_alike) {
+                table.insert(prefix(*to), Route::Via(via.addr().into()));
+            }
+        }
+    }
+    if cluster.externals.iter().any(|external| !external.routes.is_empty()) {
+        // what is inside is behind nobody outside, however wide a route is
+        let settings = &cluster.settings.cluster;
+        for range in settings.pod_cidrs.iter().chain(&settings.node_cidrs) {
+            table.insert(prefix(*range), Route::Router(topology::EDGE));
+        }
+        for range in &settings.service_cidrs {
+            table.insert(prefix(*range), Route::Discard);
+        }
+    }
     for (prefix, router) in entries {
         table.insert(*prefix, Route::Router(*router));
     }

@@ -17,6 +17,7 @@ use super::Layout;
 use super::plan::{Plan, PlannedGateway, PlannedPort, PortKind, mac};
 use super::{prefix, routes};
 use crate::endpoints::number;
+use crate::observed::Neighbours;
 use crate::settings::PodLink;
 use crate::{Cluster, External, Interface, Node, Pod};
 
@@ -35,16 +36,17 @@ const LINK_GATEWAYS: [IpAddr; 2] = [
 /// The topology of a cluster, and what to attach to it.
 ///
 /// `ports` are the ids of [`kinds`], in order; `entries` where the edge sends packets to Services;
-/// `down` the nodes that are switched off.
+/// `observed` who was found outside beside the hosts that are written down, and which nodes are
+/// switched off.
 pub(super) fn build(
     cluster: &Cluster,
     layout: &Layout,
     ports: &[PortId],
     entries: &[(Prefix, RouterId)],
-    down: &BTreeSet<String>,
+    observed: &Observed,
     seed: u64,
 ) -> (Topology, Plan) {
-    let mut builder = Builder::new(cluster, layout, ports, down, seed);
+    let mut builder = Builder::new(cluster, layout, ports, &observed.nodes_down, seed);
     for (node, router) in cluster.nodes.iter().zip(&layout.routers) {
         builder.node(node, *router);
     }
@@ -54,6 +56,7 @@ pub(super) fn build(
     for pod in attached_pods(cluster) {
         builder.pod(pod);
     }
+    builder.neighbours(&observed.neighbours);
     let Builder { mut topology, plan, .. } = builder;
     topology.tables = routes::tables(cluster, layout, entries, seed);
     (topology, plan)
@@ -250,6 +253,26 @@ impl<'c> Builder<'c> {
             loopback: Vec::new(),
             behind: pod.interface(),
         });
+    }
+
+    /// Machines outside that were found, on the ports where they were heard.
+    fn neighbours(&mut self, neighbours: &Neighbours) {
+        let edge = self.topology.segments.get(usize::from(UPLINK.0));
+        let source_mac = edge.map(|segment| segment.router_mac).unwrap_or_default();
+        for (address, neighbour) in neighbours {
+            let at = self.plan.ports.iter().find(|port| port.kind == neighbour.at);
+            let Some(PlannedPort { id: port, mtu, .. }) = at else { continue };
+            let hop = HopId(number(self.topology.hops.len()));
+            let attachment = Attachment { router: EDGE, port: *port, hop, is_host: false };
+            let address = Address::from(*address);
+            // what is written down goes before what was heard
+            if self.topology.hosts.contains_key(&address) {
+                continue;
+            }
+            self.topology.hosts.insert(address, attachment);
+            let target_mac = neighbour.mac;
+            self.topology.hops.push(Hop { port: *port, source_mac, target_mac, mtu: *mtu });
+        }
     }
 
     /// Fills in a router and the bridge of the same number.

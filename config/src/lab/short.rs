@@ -158,6 +158,7 @@ pub(super) fn host(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) ->
     }
     let mut gateways = fields.all_parsed("gateway", syntax::address).unwrap_or_default();
     gateways.extend(fields.all_parsed("gateways", syntax::address).unwrap_or_default());
+    let routes = fields.all_parsed("routes", syntax::cidr).unwrap_or_default();
     let mtu = fields.number("mtu", 576..=65_521);
     let interface = port(&mut fields);
     let network = network(&mut fields);
@@ -171,7 +172,7 @@ pub(super) fn host(tree: &Tree<'_>, origin: &Origin, findings: &mut Findings) ->
     own.about(&format!("external {name}"), origin);
     findings.0.extend(own.0);
     let origin = Some(origin.clone());
-    Some(Host { name, addresses, gateways, mtu, interface, network, origin })
+    Some(Host { name, addresses, gateways, routes, mtu, interface, network, origin })
 }
 
 /// `network = "vpc"`, and `region = "europe-west1"` with it.

@@ -395,6 +395,7 @@ fn host(
         name: name.clone(),
         gateways: all.iter().map(|at| if at.is_ipv4() { router_v4 } else { router_v6 }).collect(),
         addresses: all.into_iter().map(IpNet::from).collect(),
+        routes: Vec::new(),
         mtu: None,
         interface: None,
         network: HostNetwork::Internet,

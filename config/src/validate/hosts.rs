@@ -25,7 +25,7 @@ pub(super) fn externals(
     owners: &mut Owners,
     findings: &mut Findings,
 ) -> Vec<External> {
-    let mut names = BTreeSet::new();
+    let (mut names, mut routes) = (BTreeSet::new(), BTreeMap::new());
     for host in &draft.hosts {
         let mut note = |field: Field, message: String, help: &str| {
             let finding = findings.error(field, message, help);
@@ -46,6 +46,15 @@ pub(super) fn externals(
             let owner = Owner::External(Arc::from(host.name.as_str()));
             if let Err(message) = owners.claim(interface.addr(), owner) {
                 note(field.clone(), message, "choose another address");
+            }
+        }
+        for (field, to) in &host.routes {
+            if let Err((message, help)) = unroutable(draft, host, to.trunc()) {
+                note(field.clone(), message, help);
+            }
+            if let Some(other) = routes.insert(to.trunc(), &host.name) {
+                let message = format!("{to} is behind `{other}` already");
+                note(field.clone(), message, "leave it to one of the two");
             }
         }
         for (field, gateway) in &host.gateways {
@@ -108,6 +117,28 @@ fn unusable(
     Ok(())
 }
 
+/// Why nothing of a prefix can be behind a host.
+fn unroutable(draft: &Draft, host: &Host, to: IpNet) -> Result<(), (String, &'static str)> {
+    let is_alike = |(_, own): &(Field, IpNet)| own.addr().is_ipv4() == to.addr().is_ipv4();
+    if !host.addresses.iter().any(is_alike) {
+        let message = format!("the host has no address of the family of {to}");
+        return Err((message, "give it one in `addresses`, or leave the route out"));
+    }
+    let settings = &draft.settings.cluster;
+    for (key, ranges) in [
+        ("pod-cidrs", &settings.pod_cidrs),
+        ("service-cidrs", &settings.service_cidrs),
+        ("node-cidrs", &settings.node_cidrs),
+    ] {
+        // a wider one leaves to the cluster what is the cluster's
+        if let Some(range) = ranges.iter().find(|range| range.contains(&to)) {
+            let message = format!("{to} lies in {range} of `{key}`, inside the cluster");
+            return Err((message, "choose a prefix outside the cluster"));
+        }
+    }
+    Ok(())
+}
+
 /// The edge router's address on each link: the one a host names, else the first that no host has.
 fn gateways(hosts: &[Host]) -> BTreeMap<IpNet, IpAddr> {
     let taken: BTreeSet<IpAddr> = hosts
@@ -140,6 +171,7 @@ fn external(host: &Host, gateways: &BTreeMap<IpNet, IpAddr>) -> External {
         name: host.name.clone(),
         gateways: addresses.iter().filter_map(|at| gateways.get(&at.trunc()).copied()).collect(),
         addresses,
+        routes: host.routes.iter().map(|(_, to)| to.trunc()).collect(),
         mtu: host.mtu,
         interface: host.interface.clone(),
         network: host.network.clone(),

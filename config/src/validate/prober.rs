@@ -50,6 +50,7 @@ pub(super) fn prober(
         name: NAME.to_owned(),
         gateways: sources.iter().map(router).collect(),
         addresses: sources.iter().map(|at| IpNet::from(*at)).collect(),
+        routes: Vec::new(),
         mtu: None,
         interface: None,
         network: HostNetwork::Internet,

@@ -125,6 +125,14 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
             column("PORT", |entry| member(entry, "/port")),
             column("AGE", age),
         ],
+        Kind::Neighbours => vec![
+            column("ADDRESS", |entry| member(entry, "/address")),
+            column("MAC", |entry| member(entry, "/mac")),
+            column("PORT", |entry| member(entry, "/port")),
+            column("LINK", |entry| member(entry, "/segment")),
+            column("STATE", |entry| member(entry, "/state")),
+            column("AGE", age),
+        ],
     }
 }
 
@@ -342,6 +350,7 @@ mod tests {
             Kind::Routes,
             Kind::Links,
             Kind::Fdb,
+            Kind::Neighbours,
         ] {
             for object in [json!({}), json!(null), json!([1]), json!({ "spec": 3, "status": "x" })]
             {

@@ -178,8 +178,8 @@ fn rewritten(record: &mut EventRecord, flow: &Flow, (source, target): (Endpoint,
 
 /// What the machine at an address is called.
 fn machine(subject: &Subject, address: Address) -> Option<String> {
-    let attachment = subject.snapshot.topology.hosts.get(&address)?;
-    subject.names.port(attachment.port).map(ToString::to_string)
+    let port = subject.snapshot.topology.owner(address)?;
+    subject.names.port(port).map(ToString::to_string)
 }
 
 fn service(subject: &Subject, label: u32) -> Option<String> {

@@ -121,10 +121,29 @@ pub struct RouteRecord {
     pub router: String,
     /// The addresses it is for, as a CIDR.
     pub prefix: String,
-    /// Where they go: `router`, `connected` or `discard`.
+    /// Where they go: `router`, `host`, `connected`, `discard` or `blackhole`.
     pub action: String,
-    /// The next router, where they go to one.
+    /// The next router, or the address of the host, where they go to one.
     pub via: Option<String>,
+}
+
+/// A machine outside that was asked for or heard of, or one that claims another's address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NeighbourRecord {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its Ethernet address, if it answered.
+    pub mac: Option<String>,
+    /// The port that it is behind, if it answered.
+    pub port: Option<String>,
+    /// The bridge: a node's name, or `uplink`.
+    pub segment: String,
+    /// `reachable`, `stale`, `incomplete`, `failed`, or `duplicate` for a claim to the address of
+    /// another machine.
+    pub state: String,
+    /// Seconds since it was last heard, became stale, or was asked.
+    pub age_seconds: f64,
 }
 
 /// What a bridge knows of an Ethernet address.
@@ -187,6 +206,10 @@ impl Record for WorkerRecord {
 
 impl Record for RouteRecord {
     const KIND: &'static str = "Route";
+}
+
+impl Record for NeighbourRecord {
+    const KIND: &'static str = "Neighbour";
 }
 
 impl Record for FdbRecord {

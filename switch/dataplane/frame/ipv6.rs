@@ -53,7 +53,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Packet, DropReason> {
 }
 
 /// Walks the extension headers: the protocol behind them, their octets, the fragment.
-fn extensions(first: u8, body: &[u8]) -> Result<(u8, usize, Option<Fragment>), DropReason> {
+pub(in crate::dataplane) fn extensions(
+    first: u8,
+    body: &[u8],
+) -> Result<(u8, usize, Option<Fragment>), DropReason> {
     let (mut next, mut at, mut fragment) = (first, 0usize, None);
     for _ in 0..EXTENSION_HEADERS_MAX {
         let is_extension =

@@ -156,6 +156,7 @@ fn hosts_in_regions_without_nodes_are_elsewhere() {
         name: name.into(),
         addresses: vec![address.parse().unwrap()],
         gateways: vec!["169.254.1.1".parse().unwrap()],
+        routes: Vec::new(),
         mtu: None,
         interface: None,
         network: HostNetwork::Vpc { region: region.map(str::to_owned) },
