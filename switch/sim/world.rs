@@ -233,12 +233,18 @@ impl World {
         }
     }
 
-    /// Lets time pass; what fell silent meanwhile is forgotten.
+    /// Lets time pass; what fell silent meanwhile is forgotten, from a second on at once.
     pub fn pass_ticks(&mut self, ticks: u32) {
         let then = self.now;
         self.keep_neighbours(ticks);
         self.now = Tick(then.0.saturating_add(ticks));
-        self.sweep.round(self.now, &mut |_| {});
+        if ticks < Tick::PER_SECOND {
+            // as a running lab does: a whole round for every tenth of a second would be most of
+            // the work of those who watch the clock closely
+            (0..ticks).for_each(|_| self.sweep.step(self.now, &mut |_| {}));
+        } else {
+            self.sweep.round(self.now, &mut |_| {});
+        }
         // what was under way on a slow link comes
         self.run();
     }
