@@ -348,12 +348,10 @@ impl Teller<'_, '_> {
         let (rule, decision) = match (here, found) {
             (Some(host), _) => {
                 let name = self.tables.names.port(host.port).map(ToString::to_string);
+                let name = name.unwrap_or_default();
                 let is_own = topology.owner(target) == Some(host.port);
-                let link = if is_own { "here" } else { "'s neighbour here" };
-                (
-                    None,
-                    format!("{target} is {} {link}", name.unwrap_or_default()).replace(" '", "'"),
-                )
+                let what = if is_own { name } else { format!("a neighbour of {name}") };
+                (None, format!("{target} is {what} here"))
             }
             (None, Some((prefix, Route::Router(next)))) if *next != id => {
                 (Some(prefix.to_string()), format!("via {}", self.router(*next)))

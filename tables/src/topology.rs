@@ -251,8 +251,8 @@ impl Topology {
 
     /// The router to the outside.
     pub fn edge(&self) -> Option<RouterId> {
-        let all = (0..).map(RouterId).zip(&self.routers);
-        all.into_iter().find(|(_, router)| router.role == RouterRole::Edge).map(|(id, _)| id)
+        let mut all = (0..).map(RouterId).zip(&self.routers);
+        all.find(|(_, router)| router.role == RouterRole::Edge).map(|(id, _)| id)
     }
 
     /// The bridge of a router.

@@ -80,7 +80,7 @@ port = { kind = "packet", interface = "wan0", mac = "02:00:00:00:77:01" }
     let text = lab(&name, external);
     let lab = namespace::enter(inside, || Lab::start(&name, &text))??;
     for (own, vip) in
-        [("198.51.100.50:7", "198.51.100.128:80"), ("[2001:db8:99::50]:7", "[2001:db8:99::80]:80")]
+        [("198.51.100.50:7", "198.51.100.129:80"), ("[2001:db8:99::50]:7", "[2001:db8:99::81]:80")]
     {
         // from inside: the first packet waits for the answer, and is not lost
         let socket = namespace::enter(outside, || UdpSocket::bind(own))??;
@@ -142,7 +142,7 @@ routes = ["192.0.2.0/24", "2001:db8:1::/64"]
     ip(&format!("-n {far} addr add 2001:db8:1::9/64 dev eth0 nodad"))?;
     ip(&format!("-n {far} route add default via 192.0.2.1"))?;
     ip(&format!("-n {far} -6 route add default via 2001:db8:1::1"))?;
-    for (host, vip) in [("192.0.2.9", "198.51.100.128"), ("[2001:db8:1::9]", "[2001:db8:99::80]")] {
+    for (host, vip) in [("192.0.2.9", "198.51.100.129"), ("[2001:db8:1::9]", "[2001:db8:99::81]")] {
         // a pod, masqueraded, sends much
         let address = format!("{host}:9000");
         let listener = namespace::enter(far, || TcpListener::bind(&address))??;

@@ -66,12 +66,20 @@ struct Befell {
 fn send(world: &mut World, from: &PortKind, flow: &Flow) -> Befell {
     let before = world.drops();
     world.clear();
+    let asked = world.counters.asked.get();
     assert!(world.send_packet(from, &first(flow)));
+    if world.counters.asked.get() > asked {
+        // nobody of whom the lab knows: it waits until it is sure that nobody answers
+        world.pass(4);
+    }
     let after = world.drops();
     let machines: Vec<_> = world.machines().cloned().collect();
     let mut befell = Befell::default();
     for machine in machines {
         for packet in world.packets(&machine) {
+            if matches!(packet.packet.kind, Kind::NeighbourDiscovery(_)) {
+                continue;
+            }
             let (source, target) = packet.ends();
             // what is balanced to its own sender comes back too, but not to where it came from
             let is_error = packet.packet.kind == Kind::IcmpError;

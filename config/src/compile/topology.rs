@@ -19,7 +19,7 @@ use super::{prefix, routes};
 use crate::endpoints::number;
 use crate::observed::Neighbours;
 use crate::settings::PodLink;
-use crate::{Cluster, External, Interface, Node, Pod};
+use crate::{Cluster, External, Interface, Node, Observed, Pod};
 
 /// The router between the fabric and the outside.
 pub(super) const EDGE: RouterId = RouterId(0);
