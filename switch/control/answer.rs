@@ -394,6 +394,8 @@ impl metrics::Source for Office {
             refused: running.monitor.refused(),
             balancers: super::network_views::reading(running),
             events_lost: running.monitor.lost(),
+            neighbours: running.switch.shared.neighbours.len() as u64,
+            duplicate_addresses: running.switch.shared.contests.len() as u64,
         }
     }
 }

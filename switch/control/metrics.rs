@@ -67,6 +67,10 @@ pub struct Reading {
     pub balancers: BalancerReading,
     /// Events of which nobody could be told.
     pub events_lost: u64,
+    /// Machines outside that were asked for.
+    pub neighbours: u64,
+    /// Addresses that more than one machine claims.
+    pub duplicate_addresses: u64,
 }
 
 /// How the nodes of network load balancers are.

@@ -52,10 +52,15 @@ impl Pipeline {
         packet: &Packet,
     ) -> Result<Admitted, Refusal> {
         let At { snapshot, port, .. } = at;
-        check_source(port, packet)?;
+        let is_for_gateway = is_for_gateway(snapshot, port, packet);
+        let source = packet.flow.source.address;
+        // on a link a machine may use its address of that link, towards its router alone
+        if !(is_for_gateway && source.is_link_local() && !source.is_v4()) {
+            check_source(port, packet)?;
+        }
         self.account = Account::default();
         let state = first_state(packet)?;
-        if is_for_gateway(snapshot, port, packet) {
+        if is_for_gateway {
             return Ok(Admitted::Router);
         }
         let (target_mac, _) = frame.macs().ok_or(DropReason::FrameTooShort)?;

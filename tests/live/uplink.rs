@@ -71,6 +71,7 @@ fn stranger() -> Result<(), Failed> {
     ip(&format!("-n {outside} addr add 198.51.100.50/24 dev eth0"))?;
     ip(&format!("-n {outside} addr add 2001:db8:99::50/64 dev eth0 nodad"))?;
     ip(&format!("-n {outside} route add default via 198.51.100.1"))?;
+    ip(&format!("-n {outside} -6 route add default via 2001:db8:99::1"))?;
     let external = r#"
 [[external]]
 name = "wan"

@@ -19,6 +19,8 @@ pub(super) fn write(reading: &Reading) -> String {
         refused,
         balancers,
         events_lost,
+        neighbours,
+        duplicate_addresses,
     } = reading;
     let ConntrackReading { entries, capacity } = conntrack;
     let mut text = Text::default();
@@ -70,6 +72,9 @@ pub(super) fn write(reading: &Reading) -> String {
     let name = "kswitch_events_lost_total";
     text.head(name, "counter", "Events of which nobody could be told, for want of room.");
     text.sample(name, &[], *events_lost);
+    text.gauge("kswitch_neighbours", "Machines outside that were asked for.", *neighbours);
+    let help = "Addresses that more than one machine claims.";
+    text.gauge("kswitch_duplicate_addresses", help, *duplicate_addresses);
     text.0
 }
 
@@ -182,6 +187,8 @@ mod tests {
                 health_changes: 13,
             },
             events_lost: 12,
+            neighbours: 13,
+            duplicate_addresses: 1,
         }
     }
 
@@ -190,6 +197,8 @@ mod tests {
         let text = write(&reading());
         for line in [
             "kswitch_snapshot_generation 4",
+            "kswitch_neighbours 13",
+            "kswitch_duplicate_addresses 1",
             r#"kswitch_port_received_frames_total{port="default/client",kind="pod"} 3"#,
             r#"kswitch_port_received_octets_total{port="default/client",kind="pod"} 180"#,
             r#"kswitch_port_sent_frames_total{port="default/client",kind="pod"} 2"#,

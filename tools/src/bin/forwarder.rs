@@ -34,6 +34,7 @@ fn spec(lab: &str, name: &str, number: u8) -> HostSpec {
         addresses: vec![([10, 207, 0, number].into(), 24)],
         gateways: vec![],
         loopback: vec![],
+        forwards: false,
         resolv_conf: None,
         hosts: None,
         queues: 1,
