@@ -546,7 +546,7 @@ mod tests {
         let topology = &compiled.snapshot.topology;
         let route = |target| topology.route(&topology.routers[1], address(target));
         assert_eq!(route("10.4.1.5"), Some(Route::Router(router(1))));
-        assert_eq!(route("fd00:4:0:1::5"), Some(Route::Router(EDGE)));
+        assert_eq!(route("fd00:4:0:1::5"), Some(Route::Blackhole));
     }
 
     #[test]
