@@ -7,8 +7,8 @@
 
 use kswitch_tables::{Address, PortId, SegmentId, Snapshot, Tick};
 
-use super::DropReason;
-use super::pipeline::{Pipeline, Refusal};
+use super::pipeline::{At, Output, Pipeline, Refusal, Verdict};
+use super::{DropReason, Frame, Parsed};
 
 /// Frames that wait at most, over all neighbours of a worker.
 pub const PENDING_MAX: usize = 64;
@@ -180,6 +180,27 @@ impl Pipeline {
             let is_old = now.since(since) >= PENDING_MAX_AGE.0;
             if has_failed || is_old { Fate::Refused } else { Fate::Waits }
         })
+    }
+
+    /// Refuses a frame that waited in vain.
+    pub fn give_up(
+        &mut self,
+        snapshot: &Snapshot,
+        now: Tick,
+        ingress: PortId,
+        (frame, refusal): (&Frame<'_>, Refusal),
+        out: &mut impl Output,
+    ) -> Verdict {
+        let Some(port) = snapshot.topology.port(ingress) else {
+            self.counters.count_drop(ingress, DropReason::PortGone);
+            return Verdict::Dropped(DropReason::PortGone);
+        };
+        let packet = match frame.parse() {
+            Ok(Parsed::Ip(packet)) => Some(packet),
+            _ => None,
+        };
+        let at = At { snapshot, now, ingress, port };
+        self.refuse(at, frame, packet.as_ref(), refusal, out)
     }
 
     /// Takes the buffer of a released frame again.

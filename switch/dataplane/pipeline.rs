@@ -261,7 +261,7 @@ impl Pipeline {
     /// change it, the frame waits for that.
     #[cold]
     #[inline(never)]
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         at: At<'_>,
         frame: &Frame<'_>,
@@ -282,27 +282,6 @@ impl Pipeline {
             self.speak(at, frame, packet, refusal, out);
         }
         Verdict::Dropped(refusal.reason)
-    }
-
-    /// Refuses a frame that waited in vain.
-    pub fn give_up(
-        &mut self,
-        snapshot: &Snapshot,
-        now: Tick,
-        ingress: PortId,
-        (frame, refusal): (&Frame<'_>, Refusal),
-        out: &mut impl Output,
-    ) -> Verdict {
-        let Some(port) = snapshot.topology.port(ingress) else {
-            self.counters.count_drop(ingress, DropReason::PortGone);
-            return Verdict::Dropped(DropReason::PortGone);
-        };
-        let packet = match frame.parse() {
-            Ok(Parsed::Ip(packet)) => Some(packet),
-            _ => None,
-        };
-        let at = At { snapshot, now, ingress, port };
-        self.refuse(at, frame, packet.as_ref(), refusal, out)
     }
 
     /// Tells of a refusal, if anybody wants to know.
