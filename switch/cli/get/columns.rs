@@ -125,15 +125,19 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
             column("PORT", |entry| member(entry, "/port")),
             column("AGE", age),
         ],
-        Kind::Neighbours => vec![
-            column("ADDRESS", |entry| member(entry, "/address")),
-            column("MAC", |entry| member(entry, "/mac")),
-            column("PORT", |entry| member(entry, "/port")),
-            column("LINK", |entry| member(entry, "/segment")),
-            column("STATE", |entry| member(entry, "/state")),
-            column("AGE", age),
-        ],
+        Kind::Neighbours => neighbour_columns(),
     }
+}
+
+fn neighbour_columns() -> Vec<Column> {
+    vec![
+        column("ADDRESS", |entry| member(entry, "/address")),
+        column("MAC", |entry| member(entry, "/mac")),
+        column("PORT", |entry| member(entry, "/port")),
+        column("LINK", |entry| member(entry, "/segment")),
+        column("STATE", |entry| member(entry, "/state")),
+        column("AGE", age),
+    ]
 }
 
 /// All the columns there are.
