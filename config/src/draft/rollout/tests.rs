@@ -262,7 +262,10 @@ fn members_change_over_from_the_last_to_the_first() {
         site.come_up();
     }
     site.roll_on();
-    assert_eq!((site.times(), site.ending().len()), (vec!["".into(), "1".into(), "1".into()], 0));
+    assert_eq!(
+        (site.times(), site.ending().len()),
+        (vec![String::new(), "1".into(), "1".into()], 0)
+    );
     let _ = old;
     // who is below the partition comes again as it was
     let mut draft = site.draft.clone();
