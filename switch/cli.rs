@@ -5,6 +5,7 @@
 
 mod apply;
 mod capture;
+mod clean;
 mod conntrack;
 mod cordon;
 mod delete;
@@ -12,6 +13,7 @@ mod describe;
 mod drain;
 mod error;
 mod exec;
+mod fault;
 mod get;
 mod graph;
 mod lab;
@@ -30,6 +32,7 @@ mod table;
 mod test;
 mod top;
 mod trace;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,6 +92,10 @@ enum Command {
     Node(node::Arguments),
     Reload(reload::Arguments),
     Link(link::Arguments),
+    Upgrade(upgrade::Arguments),
+    Clean(clean::Arguments),
+    #[command(hide = true)]
+    Fault(fault::Arguments),
     Test(test::Arguments),
     Trace(trace::Arguments),
     Completions(shell::Completions),
@@ -156,6 +163,9 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Node(arguments) => node::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
         Command::Link(arguments) => link::run(&lab()?, &arguments),
+        Command::Upgrade(arguments) => upgrade::run(&lab()?, &arguments),
+        Command::Clean(arguments) => clean::run(&arguments),
+        Command::Fault(arguments) => fault::run(&lab()?, &arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Trace(arguments) => trace::run(lab, &arguments),
     }
@@ -190,7 +200,7 @@ mod tests {
                 ["kswitch".to_owned()].into_iter().chain(names.clone()).chain(["--help".into()]);
             let help = command.clone().try_get_matches_from(line).unwrap_err().to_string();
             // the overview has a line for each of them
-            let lines = if names.is_empty() { 48 } else { 24 };
+            let lines = if names.is_empty() { 52 } else { 24 };
             assert!(help.lines().count() <= lines, "{help}");
             assert!(help.contains("Example"), "{help}");
             assert!(help.contains("kswitch "), "{help}");

@@ -1,7 +1,7 @@
 //! The control side: owns the cluster, publishes snapshots, answers clients.
 //!
 //! [`run`] is the life of a lab; [`running`] makes one cluster of another; [`switch`] holds the
-//! workers; [`sweep`] forgets what fell silent. Clients come by [`socket`], scrapers by
+//! workers; [`sweep`] forgets what fell silent; `restart` is what outlives the process. Clients come by [`socket`], scrapers by
 //! [`metrics`].
 
 mod answer;
@@ -33,6 +33,7 @@ mod onlookers;
 pub(crate) mod pods;
 pub mod request;
 mod request_log;
+mod restart;
 mod rollouts;
 pub mod run;
 pub mod running;

@@ -16,9 +16,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
+mod adopt;
 pub mod error;
 pub mod etc;
 pub mod host;
+pub mod kept;
 pub mod limit;
 pub mod link;
 pub mod namespace;
@@ -40,6 +42,9 @@ use record::Record;
 pub struct Lab {
     record: Record,
     reclaimed: usize,
+    adopted: usize,
+    /// Namespaces of a killed run that were neither adopted nor removed yet.
+    left: BTreeSet<String>,
 }
 
 impl Lab {
@@ -50,14 +55,38 @@ impl Lab {
     /// process runs a lab of this name, [`Error::Name`], or [`Error::Failed`] with the first thing
     /// that could not be done.
     pub fn open(name: &str) -> Result<Self, Error> {
+        let mut lab = Self::hold(name)?;
+        lab.reclaimed = lab.reclaim()?;
+        lab.prepare()?;
+        Ok(lab)
+    }
+
+    /// Takes the name, and keeps what a killed run of the same lab left: a host whose like is added is
+    /// adopted as it is, with the processes in it; the rest stays until [`Self::settle`].
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn resume(name: &str) -> Result<Self, Error> {
+        let mut lab = Self::hold(name)?;
+        lab.left = lab.record.namespaces().into_iter().collect();
+        if lab.left.is_empty() {
+            // nothing that is kept is of any use
+            lab.reclaim()?;
+        }
+        lab.prepare()?;
+        Ok(lab)
+    }
+
+    fn hold(name: &str) -> Result<Self, Error> {
         limit::check_capabilities()?;
         let record = Record::open(name)?;
-        let mut lab = Self { record, reclaimed: 0 };
-        lab.reclaimed = lab.reclaim()?;
-        etc::prepare(lab.name())?;
-        namespace::prepare()
-            .map_err(Error::failed(|| format!("prepare {}", namespace::DIRECTORY)))?;
-        Ok(lab)
+        Ok(Self { record, reclaimed: 0, adopted: 0, left: BTreeSet::new() })
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        etc::prepare(self.name())?;
+        kept::prepare(self.name())?;
+        namespace::prepare().map_err(Error::failed(|| format!("prepare {}", namespace::DIRECTORY)))
     }
 
     /// The lab's name.
@@ -70,7 +99,24 @@ impl Lab {
         self.reclaimed
     }
 
-    /// Makes hosts, several at a time; they come back in the order of `specs`.
+    /// How many hosts of a killed run were adopted.
+    pub const fn adopted(&self) -> usize {
+        self.adopted
+    }
+
+    /// Removes what a killed run left and nobody has adopted; answers how many namespaces.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed.
+    pub fn settle(&mut self) -> Result<usize, Error> {
+        let left: Vec<_> = std::mem::take(&mut self.left).into_iter().collect();
+        self.remove(&left)?;
+        self.reclaimed += left.len();
+        Ok(left.len())
+    }
+
+    /// Makes hosts, several at a time; they come back in the order of `specs`. After
+    /// [`Self::resume`], those that are there already are adopted.
     ///
     /// `progress` hears after each host how many of this call are made, and out of how many; it
     /// runs on the calling thread.
@@ -85,12 +131,15 @@ impl Lab {
         let mut names = BTreeSet::new();
         for spec in specs {
             namespace::check_name(&spec.namespace)?;
-            if self.record.identity(&spec.namespace).is_some() || !names.insert(&spec.namespace) {
+            let is_there = self.record.identity(&spec.namespace).is_some();
+            let is_taken = is_there && !self.left.contains(&spec.namespace);
+            if is_taken || !names.insert(&spec.namespace) {
                 return Err(Error::Taken { namespace: spec.namespace.clone() });
             }
         }
         limit::raise_descriptors(specs.iter().map(|spec| spec.queues).sum())?;
-        match self.make(specs, progress) {
+        let made = self.adopt(specs).and_then(|adopted| self.make(specs, adopted, progress));
+        match made {
             Ok(hosts) => Ok(hosts),
             Err(error) => {
                 if let Err(left) = self.remove(&names.into_iter().cloned().collect::<Vec<_>>()) {
@@ -116,22 +165,73 @@ impl Lab {
         etc::write(self.name(), namespace, &host::files(hostname, resolv_conf, hosts))
     }
 
-    /// Runs [`host::make`] for each spec on a few threads.
+    /// Adopts the hosts of a killed run that are as these specs have them, and removes those of
+    /// their names that are not.
+    fn adopt(&mut self, specs: &[HostSpec]) -> Result<Vec<Option<Host>>, Error> {
+        let mut hosts: Vec<Option<Host>> = specs.iter().map(|_| None).collect();
+        if self.left.is_empty() {
+            return Ok(hosts);
+        }
+        let (record, left) = (&self.record, &self.left);
+        let share = specs.len().div_ceil(makers()).max(1);
+        thread::scope(|scope| {
+            for (specs, hosts) in specs.chunks(share).zip(hosts.chunks_mut(share)) {
+                scope.spawn(move || {
+                    // what is taken over is where this thread is at first
+                    let (here, inside): (Vec<_>, Vec<_>) = specs
+                        .iter()
+                        .zip(hosts)
+                        .filter(|(spec, _)| left.contains(&spec.namespace))
+                        .partition(|(spec, _)| spec.existing.is_some());
+                    for (spec, place) in here.into_iter().chain(inside) {
+                        if !adopt::is_adoptable(record, spec) {
+                            continue;
+                        }
+                        match adopt::adopt(record, spec) {
+                            Ok(host) => *place = Some(host),
+                            Err(error) => {
+                                let cause = std::error::Error::source(&error);
+                                let cause = cause.map(ToString::to_string).unwrap_or_default();
+                                tracing::warn!("{} is made anew: {error}: {cause}", spec.namespace);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        let named: Vec<_> = specs.iter().map(|spec| &spec.namespace).collect();
+        let gone: Vec<_> = named
+            .iter()
+            .zip(&hosts)
+            .filter(|(name, host)| host.is_none() && self.left.contains(**name))
+            .map(|(name, _)| (*name).clone())
+            .collect();
+        self.left.retain(|name| !named.contains(&name));
+        self.adopted += hosts.iter().flatten().count();
+        self.reclaimed += gone.len();
+        self.remove(&gone)?;
+        Ok(hosts)
+    }
+
+    /// Runs [`host::make`] for each spec that has no host yet, on a few threads.
     ///
     /// On the first failure the others finish what they have begun and take no more.
     fn make(
         &self,
         specs: &[HostSpec],
+        mut hosts: Vec<Option<Host>>,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Vec<Host>, Error> {
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (results, made) = mpsc::channel();
-        let mut hosts: Vec<Option<Host>> = specs.iter().map(|_| None).collect();
+        let is_made: Vec<bool> = hosts.iter().map(Option::is_some).collect();
         let mut first_error = None;
         // where there are interfaces to be taken over is where this thread is, and only those that
         // it begins are there too
-        for (spec, place) in
-            specs.iter().zip(&mut hosts).filter(|(spec, _)| spec.existing.is_some())
+        for (spec, place) in specs
+            .iter()
+            .zip(&mut hosts)
+            .filter(|(spec, host)| spec.existing.is_some() && host.is_none())
         {
             let made = thread::scope(|scope| scope.spawn(|| host::make(&self.record, spec)).join());
             let panicked = || std::io::Error::other("the thread that makes it panicked");
@@ -141,11 +241,12 @@ impl Lab {
         thread::scope(|scope| {
             for _ in 0..makers().min(specs.len()) {
                 let (results, next, failed) = (results.clone(), &next, &failed);
+                let is_made = &is_made;
                 scope.spawn(move || {
                     while !failed.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(spec) = specs.get(index) else { break };
-                        if spec.existing.is_some() {
+                        if spec.existing.is_some() || is_made.get(index) == Some(&true) {
                             continue;
                         }
                         let result = host::make(&self.record, spec);
@@ -157,7 +258,7 @@ impl Lab {
                 });
             }
             drop(results);
-            let mut done = 0;
+            let mut done = is_made.iter().filter(|is_made| **is_made).count();
             for (index, result) in made {
                 match (result, hosts.get_mut(index)) {
                     (Ok(host), Some(place)) => {
@@ -206,7 +307,8 @@ impl Lab {
         let names = self.record.namespaces();
         let removed = self.remove(&names);
         let swept = etc::sweep(self.record.lab());
-        removed.and(swept).and_then(|()| self.record.close())
+        let forgotten = kept::sweep(self.record.lab());
+        removed.and(swept).and(forgotten).and_then(|()| self.record.close())
     }
 
     /// Removes what an earlier, killed run of this lab recorded.
@@ -214,6 +316,7 @@ impl Lab {
         let names = self.record.namespaces();
         self.remove(&names)?;
         etc::sweep(self.record.lab())?;
+        kept::sweep(self.record.lab())?;
         Ok(names.len())
     }
 
@@ -252,6 +355,14 @@ impl Drop for Lab {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The labs of which there is something, though they may run.
+pub fn killed() -> Vec<String> {
+    let mut names = record::left("");
+    // belongs to all of them
+    names.remove(etc::DIRECTORY_MARK);
+    names.into_iter().filter(|name| namespace::check_name(name).is_ok()).collect()
 }
 
 /// Removes what killed runs left of labs whose names begin so.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 pub mod batch;
 pub mod choice;
+pub mod lasting;
 pub mod memory;
 pub mod packet;
 pub mod pages;

@@ -23,6 +23,7 @@ pub mod gke;
 mod identity;
 mod ingress;
 mod interface;
+mod kept;
 mod kind;
 mod lab;
 mod labels;
@@ -62,6 +63,7 @@ pub use error::{Errors, Look, Place, Problem, Severity, render};
 pub use explain::{Explanation, Miss, NearMiss, RuleName, explain, rule_name};
 pub use gateway_settings::{GatewaySettings, NodeCheckSettings};
 pub use interface::{Interface, InterfaceKind};
+pub use kept::Kept;
 pub use kind::Kind;
 pub use labels::matches;
 pub use network_balancer::{

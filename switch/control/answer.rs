@@ -15,6 +15,7 @@ use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, W
 use super::request::{
     ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector, Verb,
 };
+use super::restart::{self, wishes::Wishes};
 use super::running::{self, Running};
 use super::socket::{Answer, Control};
 use super::trace::Moment;
@@ -40,6 +41,7 @@ pub(super) struct Office {
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) draft: Draft,
+    wishes: Wishes,
     /// `None` once the lab is being taken down.
     pub(super) running: Option<Running>,
     /// Pods that are about to end, by namespace and name, and until when they may.
@@ -49,9 +51,10 @@ pub(super) struct Desk {
 }
 
 impl Office {
-    pub(super) fn new(path: &Path, draft: Draft, running: Running) -> Self {
+    pub(super) fn new(path: &Path, wishes: Wishes, draft: Draft, running: Running) -> Self {
+        wishes.write(&draft, &running.cluster);
         let nodes = NodeController::default();
-        let desk = Desk { draft, running: Some(running), ending: Vec::new(), nodes };
+        let desk = Desk { draft, wishes, running: Some(running), ending: Vec::new(), nodes };
         Self { path: path.to_owned(), desk: Mutex::new(desk), turn: Mutex::new(()) }
     }
 
@@ -123,6 +126,7 @@ impl Office {
         let _turn = self.turn();
         let mut draft = Draft::read(&self.path).with_addons();
         draft.inherit(&self.desk().draft);
+        self.desk().wishes.reread(&draft);
         let response = self.become_draft(draft);
         self.roll_on();
         response
@@ -144,6 +148,8 @@ impl Office {
             return Response::failed(Failure::Internal, error.to_string());
         }
         lines.push(format!("generation {} published", running.generation().0));
+        let cluster = Arc::clone(&running.cluster);
+        desk.wishes.write(&draft, &cluster);
         desk.draft = draft;
         Response::Done { lines }
     }
@@ -204,6 +210,9 @@ impl Control for Office {
     fn answer(&self, request: Request) -> Answer {
         match request {
             Request::Reload => return self.reload().into(),
+            Request::Upgrade { binary } => {
+                return restart::upgrade::request(&self.path, binary).into();
+            }
             Request::Live { verb: Verb::Node { node, power } } => {
                 return self.power(&node, &power).into();
             }
@@ -265,7 +274,9 @@ impl Control for Office {
             Request::Capture { ports, snap, filter, sample } => {
                 capture(running, &ports, (snap, sample), filter.as_deref())
             }
+            Request::Fault { worker } => running.switch.fail(worker).into(),
             Request::Reload
+            | Request::Upgrade { .. }
             | Request::Live { .. }
             | Request::Link { .. }
             | Request::Apply { .. }

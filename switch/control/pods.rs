@@ -2,23 +2,26 @@
 //!
 //! [`life`] is that of one pod: its first containers, then the others, started again as its restart
 //! policy has it. [`container`] runs a program once, [`probe`] asks how it is, [`state`] is what is
-//! seen of all that, and [`log`] what was said. Pods without programs of their own are not here: the
+//! seen of all that, and [`log`] what was said; [`kept`] is how a run after this one knows of it. Pods without programs of their own are not here: the
 //! echo server stands in for them.
 
 mod container;
+mod kept;
 mod life;
 pub(crate) mod log;
 mod probe;
 pub(crate) mod state;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use kswitch_config::{Cluster, Pod, PortKind};
+use kswitch_config::{Cluster, Pod, PodProgram, PortKind};
 use tokio::runtime::Handle;
 
 use super::hosts::home;
+use kept::Register;
 use life::Life;
 use log::Log;
 use probe::Target;
@@ -33,13 +36,24 @@ pub(super) struct Pods {
     runtime: Handle,
     changed: Sender<()>,
     lives: BTreeMap<Key, Life>,
+    register: Register,
 }
 
 impl Pods {
     /// None yet; the receiver hears whenever something is seen to be other than before.
     pub(super) fn new(runtime: Handle) -> (Self, Receiver<()>) {
         let (changed, changes) = mpsc::channel();
-        (Self { runtime, changed, lives: BTreeMap::new() }, changes)
+        let register = Register::default();
+        (Self { runtime, changed, lives: BTreeMap::new(), register }, changes)
+    }
+
+    /// Has programs outlive this run, and adopts those that outlived the one before; what is needed for
+    /// that is in this directory.
+    pub(super) fn survive(&mut self, directory: &Path) {
+        match Register::open(directory) {
+            Ok(register) => self.register = register,
+            Err(error) => tracing::warn!("programs of pods will end with this run: {error}"),
+        }
     }
 
     /// What hears whenever something is seen to be other than before.
@@ -53,10 +67,22 @@ impl Pods {
             let program = cluster.program(pod)?;
             let key = (pod.namespace.clone(), pod.name.clone());
             let life = self.lives.get(&key).filter(|life| life.spec == pod.object.spec);
-            let is_ready = life.is_some_and(|life| life.state().is_ready());
+            let is_ready = match life {
+                Some(life) => life.state().is_ready(),
+                None => self.was_ready(&program),
+            };
             Some((key, is_ready && program.gates_are_open))
         });
         with_programs.collect()
+    }
+
+    /// Whether a pod that is about to be adopted was ready.
+    fn was_ready(&self, program: &PodProgram) -> bool {
+        let pod = (program.namespace.as_str(), program.pod.as_str());
+        let adopted = program.containers.iter().map(|own| self.register.find(pod, own));
+        let mut state = PodState::new(program);
+        state.resume(&adopted.collect::<Vec<_>>());
+        state.is_ready()
     }
 
     /// How a pod is; `None` for those without programs.
@@ -108,7 +134,8 @@ impl Pods {
             };
             let spec = pod.object.spec.clone();
             let changed = self.changed.clone();
-            let life = Life::start(&self.runtime, program, spec, target, changed);
+            let register = self.register.clone();
+            let life = Life::start(&self.runtime, program, spec, target, changed, register);
             self.lives.insert(key, life);
         }
     }

@@ -99,6 +99,16 @@ pub enum Request {
         /// Which of them.
         select: Selector,
     },
+    /// Goes on as another program. Answered by [`Response::Done`] before it does.
+    Upgrade {
+        /// The program's absolute path; `None`: the one that runs.
+        binary: Option<PathBuf>,
+    },
+    /// Has a worker panic. Answered by [`Response::Done`].
+    Fault {
+        /// Which one.
+        worker: usize,
+    },
     /// Reads the lab's files again. Answered by [`Response::Done`].
     Reload,
     /// Creates or replaces objects. Answered by [`Response::Done`].

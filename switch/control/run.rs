@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kswitch_config::{Cluster, Draft, SwitchSettings};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use kswitch_config::{Cluster, Draft, Errors, SwitchSettings};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::answer::Office;
 use super::metrics::token::Token;
 use super::monitor::Monitor;
 use super::onlookers::Onlookers;
+use super::restart::{self, wishes::Wishes};
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
@@ -83,12 +84,13 @@ pub fn check(path: &Path) -> ExitCode {
 
 /// Runs the lab of a file until SIGINT or SIGTERM.
 pub fn run(path: &Path) -> ExitCode {
-    let (draft, cluster) = match load(path) {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
+    let (wishes, draft, cluster) = match Wishes::resume(Draft::read(path).with_addons().in_order())
+    {
+        Ok(resumed) => resumed,
+        Err(errors) => return refuse(&errors),
     };
     warn(&cluster);
-    match stay(path, draft, Arc::new(cluster)) {
+    match stay(path, wishes, draft, Arc::new(cluster)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&error);
@@ -99,12 +101,14 @@ pub fn run(path: &Path) -> ExitCode {
 
 fn load(path: &Path) -> Result<(Draft, Cluster), ExitCode> {
     let draft = Draft::read(path).with_addons().in_order();
-    let cluster = draft.validate(None).map_err(|errors| {
-        // nobody is left to tell if standard error is closed
-        let _ = writeln!(io::stderr(), "{errors}");
-        ExitCode::from(BAD_CONFIG)
-    })?;
+    let cluster = draft.validate(None).map_err(|errors| refuse(&errors))?;
     Ok((draft, cluster))
+}
+
+fn refuse(errors: &Errors) -> ExitCode {
+    // nobody is left to tell if standard error is closed
+    let _ = writeln!(io::stderr(), "{errors}");
+    ExitCode::from(BAD_CONFIG)
 }
 
 fn warn(cluster: &Cluster) {
@@ -125,12 +129,13 @@ fn tell(error: &dyn std::error::Error) {
 }
 
 /// Brings the lab up, says so, waits, and takes it down.
-fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
+fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let begun = Instant::now();
+    restart::upgrade::survive_panics();
     let switch_settings = cluster.settings.switch.clone();
     let name = cluster.settings.lab.name.clone();
     // signals wait from here on: one that comes during the start takes the lab down after it
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(Error::Signals)?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(Error::Signals)?;
     rights::keep_live().map_err(Error::Rights)?;
     // containers may run programs that gain rights; nobody else here may
     keeper::start().map_err(Error::Runtime)?;
@@ -161,7 +166,7 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     let start = running.switch.start;
     let monitor = Arc::clone(&running.monitor);
     let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
-    let office = Arc::new(Office::new(path, draft, running));
+    let office = Arc::new(Office::new(path, wishes, draft, running));
     watch_pods(changes, &office);
     neighbours::keep(&office);
     lifecycle::take_away(&office);
@@ -182,6 +187,8 @@ fn stay(path: &Path, draft: Draft, cluster: Arc<Cluster>) -> Result<(), Error> {
     for signal in signals.forever() {
         if signal == SIGHUP {
             office.reload_and_log();
+        } else if signal == SIGUSR2 {
+            restart::upgrade::go_on();
         } else {
             break;
         }
@@ -208,6 +215,7 @@ fn options(settings: &SwitchSettings) -> Options {
         io: frame_io(settings.io),
         connections: settings.conntrack_flows,
         seed: settings.seed.unwrap_or_else(random_seed),
+        survives: true,
     }
 }
 

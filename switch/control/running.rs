@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::thread;
 use std::time::Duration;
 
 use kswitch_config::{
@@ -27,6 +28,8 @@ use super::neighbourhood::Neighbourhood;
 use super::network::Watchers;
 use super::nodes;
 use super::pods::Pods;
+use super::restart;
+use super::restart::flows::{Flows, Seed};
 use super::rollouts::Since;
 use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
@@ -138,21 +141,34 @@ impl Running {
         options: &Options,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Self, Error> {
-        let (pods, changes) = Pods::new(echo.runtime().clone());
+        let name = &cluster.settings.lab.name;
+        let lab = if options.survives { Lab::resume(name)? } else { Lab::open(name)? };
+        let (mut pods, changes) = Pods::new(echo.runtime().clone());
+        if options.survives {
+            pods.survive(&lab::kept::directory(name));
+        }
         let watchers = Watchers::new(echo.runtime().clone(), pods.teller());
         let http_balancers = Balancers::new(pods.teller());
         let mut ready_pods = pods.readiness(&cluster);
         let waiting_pods = gates::judge(&cluster, &BTreeSet::new(), &mut ready_pods);
         let observed = Observed { ready_pods, waiting_pods, ..Observed::default() };
+        let flows = Self::flows(&cluster, options)?;
+        let options = &Options { seed: flows.seed, ..*options };
         let mut compiler = Compiler::new(options.seed);
-        let generation = Generation(1);
-        let compiled = compiler.compile(&cluster, &observed, generation);
-        let Compiled { snapshot, names, plan, health_checks, balancers, zones } = compiled;
-        let lab = Lab::open(&cluster.settings.lab.name)?;
+        let (adopted, compiled) = thread::scope(|scope| {
+            let adopted = scope.spawn(|| flows.adopt());
+            let compiled = compiler.compile(&cluster, &observed, Generation(1));
+            (adopted.join().unwrap_or_default(), compiled)
+        });
+        let Compiled { mut snapshot, names, plan, health_checks, balancers, zones } = compiled;
+        // a flow is judged anew by any generation but that under which it was judged
+        let generation = Generation(adopted.newest.0.wrapping_add(1));
+        snapshot.generation = generation;
+        flows.settle(&snapshot);
         if lab.reclaimed() > 0 {
             tracing::info!("removed {} namespaces of a run that was killed", lab.reclaimed());
         }
-        let switch = Switch::start(options, snapshot.clone())?;
+        let switch = Switch::start(options, snapshot.clone(), (flows.shared, flows.start))?;
         let monitor = Monitor::new(switch.watches.clone(), switch.start);
         let (shared, start) = (Arc::clone(&switch.shared), switch.start);
         let captures = Captures::new(switch.captures.clone(), shared, start);
@@ -184,9 +200,23 @@ impl Running {
         };
         running.attach(plan.ports.clone(), progress)?;
         running.publish(snapshot)?;
+        restart::tell(&running.lab, adopted);
+        running.lab.settle()?;
         running.listen(&health_checks);
         running.since.note(&running.cluster, &running.observed);
         Ok(running)
+    }
+
+    /// The tables of a killed run of the same lab, or new ones.
+    fn flows(cluster: &Cluster, options: &Options) -> Result<Flows, Error> {
+        if !options.survives {
+            return Ok(Flows::fresh(options));
+        }
+        let directory = lab::kept::directory(&cluster.settings.lab.name);
+        let seed = cluster.settings.switch.seed.map_or(Seed::Random, |_| Seed::Given);
+        Flows::open(&directory, options, seed).map_err(|source| {
+            switch::Error::Tables { connections: options.connections, source }.into()
+        })
     }
 
     /// Makes another cluster of the running one. What did not change is not touched.

@@ -10,6 +10,7 @@ use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{Conntrack, Contests, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
+use super::request::{Failure, Response};
 use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
 use crate::dataplane::keeper::Keeper;
@@ -33,7 +34,10 @@ const LEARNED_MAX: usize = 8192;
 const CONTESTS_MAX: usize = 256;
 
 /// Clients that are remembered at most for session affinity.
-const AFFINITIES_MAX: usize = 65_536;
+pub const AFFINITIES_MAX: usize = 65_536;
+
+/// The variable of the environment that allows clients to have the switch fail.
+const FAULTS: &str = "KSWITCH_FAULTS";
 
 /// Sizes, threads and seed of a switch.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,9 @@ pub struct Options {
     pub connections: usize,
     /// Seed of hashing and of random choices.
     pub seed: u64,
+    /// Whether flows and machines are kept for the next run when this one is killed, and those of a
+    /// killed one taken over.
+    pub survives: bool,
 }
 
 /// What can go wrong in starting a switch.
@@ -62,6 +69,13 @@ pub enum Error {
     },
     /// The system refused something that a worker needs.
     Worker(io::Error),
+    /// There is no room for the tables.
+    Tables {
+        /// Connections of each family that they were to hold.
+        connections: usize,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl fmt::Display for Error {
@@ -70,6 +84,9 @@ impl fmt::Display for Error {
             Self::NoCores => f.write_str("cannot tell which processors there are"),
             Self::Pin { core } => write!(f, "cannot pin a worker to processor {core}"),
             Self::Worker(_) => f.write_str("cannot start a worker"),
+            Self::Tables { connections, .. } => {
+                write!(f, "cannot hold {connections} connections of each family")
+            }
         }
     }
 }
@@ -77,7 +94,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Worker(error) => Some(error),
+            Self::Worker(source) | Self::Tables { source, .. } => Some(source),
             Self::NoCores | Self::Pin { .. } => None,
         }
     }
@@ -102,13 +119,19 @@ fn confine() {
 
 /// The tables that all workers share, empty.
 pub fn shared(connections: usize, seed: u64) -> Arc<Shared> {
+    let conntrack = Conntrack::advised(connections, connections, seed, &pages::enlarge);
+    shared_of(conntrack, Affinities::new(AFFINITIES_MAX, seed), seed)
+}
+
+/// The tables that all workers share, of which two may have something in them.
+pub fn shared_of(conntrack: Conntrack, affinity: Affinities, seed: u64) -> Arc<Shared> {
     Arc::new(Shared {
-        conntrack: Conntrack::advised(connections, connections, seed, &pages::enlarge),
+        conntrack,
         fdb: Fdb::new(LEARNED_MAX, seed),
         neighbours: Neighbours::new(LEARNED_MAX, seed),
         contests: Contests::new(CONTESTS_MAX, seed),
         keeper: Keeper::default(),
-        affinity: Affinities::new(AFFINITIES_MAX, seed),
+        affinity,
         ahead: Ahead::default(),
     })
 }
@@ -143,18 +166,23 @@ struct Running {
 }
 
 impl Switch {
-    /// Starts the workers, each pinned to a processor, judging by `snapshot`; no port yet.
+    /// Starts the workers, each pinned to a processor, judging by `snapshot` over tables whose ticks
+    /// count from `start`; no port yet.
     ///
     /// # Errors
     /// [`Error`], as it says. Workers already started are stopped.
-    pub fn start(options: &Options, snapshot: Snapshot) -> Result<Self, Error> {
+    pub fn start(
+        options: &Options,
+        snapshot: Snapshot,
+        (shared, start): (Arc<Shared>, Instant),
+    ) -> Result<Self, Error> {
         let cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());
         let cores = cores.ok_or(Error::NoCores)?;
         let view =
             Arc::new(View { snapshot: Arc::new(snapshot), senders: Vec::new(), links: None });
         let mut switch = Self {
-            shared: shared(options.connections, options.seed),
-            start: Instant::now(),
+            shared,
+            start,
             io: choice::settle(options.io),
             watches: Vec::new(),
             captures: Vec::new(),
@@ -347,6 +375,19 @@ impl Switch {
     /// Whether every worker still runs.
     pub fn is_alive(&self) -> bool {
         self.workers.iter().all(|worker| !worker.thread.is_finished())
+    }
+
+    /// Has a worker panic, where the environment of this process allows such things.
+    pub fn fail(&self, worker: usize) -> Response {
+        if std::env::var_os(FAULTS).is_none() {
+            let message = format!("only a switch that was started with {FAULTS}=1 fails on demand");
+            return Response::failed(Failure::Unsupported, message);
+        }
+        match self.workers.get(worker).map(|worker| worker.mailbox.command(Command::Panic)) {
+            Some(Ok(())) => Response::Done { lines: vec![format!("worker {worker} will panic")] },
+            Some(Err(error)) => Response::failed(Failure::Internal, error.to_string()),
+            None => Response::failed(Failure::NotFound, format!("no worker {worker}")),
+        }
     }
 
     /// Ends the workers.

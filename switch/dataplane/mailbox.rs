@@ -38,6 +38,8 @@ pub enum Command {
     Detach(PortId),
     /// Take frames over faulty links with this.
     Board(Box<Ferry>),
+    /// Panic, to see how the others get on.
+    Panic,
 }
 
 /// One worker's mailbox. **Sharing**: the control side puts, the worker takes; neither waits.

@@ -15,13 +15,16 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{Error, record};
+use super::{Error, kept, record};
 
 /// Where iproute2 looks for files of a namespace. Source: `NETNS_ETC_DIR` of iproute2.
 pub const DIRECTORY: &str = "/etc/netns";
 
 /// Remembers that a lab made `/etc/netns`, so that the last one removes it.
 const DIRECTORY_MADE: &str = "etc-netns.made";
+
+/// The same, as it would be the name of a lab.
+pub(super) const DIRECTORY_MARK: &str = "etc-netns";
 
 /// Where the files of one namespace are found, as a link.
 pub fn link(namespace: &str) -> PathBuf {
@@ -41,6 +44,9 @@ pub(super) fn prepare(lab: &str) -> Result<(), Error> {
     let directory = lab_directory(lab);
     let make = || {
         fs::create_dir_all(&directory)?;
+        if kept::is_mounted(&directory)? {
+            return Ok(());
+        }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("kswitch"), &directory, Some("tmpfs"), flags, Some("mode=0755"))?;
         io::Result::Ok(())
@@ -55,8 +61,12 @@ pub(super) fn write(lab: &str, namespace: &str, files: &[(&str, &str)]) -> Resul
         .map_err(Error::failed(|| format!("make {}", directory.display())))?;
     for (name, content) in files {
         let path = directory.join(name);
+        let content = format!("{}\n", content.trim_end());
+        if fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
+            continue;
+        }
         // for any user to read, whatever mask we were started with
-        fs::write(&path, format!("{}\n", content.trim_end()))
+        fs::write(&path, content)
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
             .map_err(Error::failed(|| format!("write {}", path.display())))?;
     }

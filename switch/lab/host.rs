@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::record::Record;
 use super::sysctl::{self, SharesAddresses};
-use super::{Error, etc, link, namespace};
+use super::{Error, adopt, etc, link, namespace};
 use crate::port::{self, plain, tap};
 
 /// What a host shall be.
@@ -85,6 +85,7 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     etc::write(record.lab(), name, &files)?;
 
     if let Some((queues, sender)) = existing {
+        record.complete(name, adopt::fingerprint(spec))?;
         return Ok(Host { namespace: name.clone(), queues, sender });
     }
     let shares_addresses =
@@ -96,11 +97,12 @@ pub(super) fn make(record: &Record, spec: &HostSpec) -> Result<Host, Error> {
     let (queues, sender) = open_port(spec)
         .map_err(Error::failed(|| format!("make interface {} in {name}", spec.interface)))?;
     link::configure(spec)?;
+    record.complete(name, adopt::fingerprint(spec))?;
     Ok(Host { namespace: name.clone(), queues, sender })
 }
 
 /// Brings an interface up and opens it.
-fn take_over(existing: &Existing) -> Result<(Vec<port::Queue>, port::Sender), Error> {
+pub(super) fn take_over(existing: &Existing) -> Result<(Vec<port::Queue>, port::Sender), Error> {
     let (Existing::Packet(name) | Existing::Xdp(name)) = existing;
     link::take_over(name)?;
     let opened = match existing {
@@ -116,7 +118,7 @@ fn take_over(existing: &Existing) -> Result<(Vec<port::Queue>, port::Sender), Er
 }
 
 /// Makes the host's interface. It stays until the namespace goes, for the sake of a quick end.
-fn open_port(spec: &HostSpec) -> io::Result<(Vec<port::Queue>, port::Sender)> {
+pub(super) fn open_port(spec: &HostSpec) -> io::Result<(Vec<port::Queue>, port::Sender)> {
     if spec.plain {
         let device = plain::Plain::open(&spec.interface)?;
         device.outlive_descriptors()?;

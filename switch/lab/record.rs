@@ -7,10 +7,12 @@
 //! ```text
 //! boot 6f8d1c3e-…
 //! namespace 4026532281 demo.default.client
+//! host 00c0ffee00c0ffee demo.default.client
 //! ```
 //!
 //! Identities mean nothing after the machine has started anew, hence the first line. A line that
-//! does not end is one whose namespace was never made.
+//! does not end is one whose namespace was never made. The last line says that all of the host was
+//! made, and by which spec: such a host may be adopted by the next run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -18,6 +20,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::namespace::{Identity, check_name};
@@ -27,6 +31,12 @@ pub const DIRECTORY: &str = "/run/kswitch";
 
 /// Different each time the machine starts.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// How long a process that was killed may hold the lock.
+const DYING: Duration = Duration::from_secs(1);
+
+/// How often is looked whether it does.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// An identity that no namespace has: of namespaces from before the machine started anew.
 const EXTINCT: Identity = Identity(0);
@@ -45,7 +55,13 @@ pub(super) struct Record {
 struct Made {
     boot: String,
     namespaces: BTreeMap<String, Identity>,
+    /// Hosts that are whole, and by which spec they were made.
+    hosts: BTreeMap<String, Fingerprint>,
 }
+
+/// By which spec a host was made: another for all that differ in what it takes to make them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(pub(super) u64);
 
 impl Record {
     /// Locks the lab's name; the list is what a killed run left.
@@ -101,12 +117,31 @@ impl Record {
         Ok(())
     }
 
+    /// Writes down that a host is whole.
+    pub(super) fn complete(&self, namespace: &str, spec: Fingerprint) -> Result<(), Error> {
+        let path = made_path(&self.lab);
+        let mut made = self.made();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(host_line(namespace, spec).as_bytes()))
+            .map_err(Error::failed(|| format!("write {}", path.display())))?;
+        made.hosts.insert(namespace.to_owned(), spec);
+        Ok(())
+    }
+
+    /// By which spec the whole host in a namespace was made.
+    pub(super) fn made_by(&self, namespace: &str) -> Option<Fingerprint> {
+        self.made().hosts.get(namespace).copied()
+    }
+
     /// Strikes namespaces out that are no more.
     pub(super) fn strike(&self, namespaces: &[String]) -> Result<(), Error> {
         let path = made_path(&self.lab);
         let mut made = self.made();
         for namespace in namespaces {
             made.namespaces.remove(namespace);
+            made.hosts.remove(namespace);
         }
         rewrite(&path, &made).map_err(Error::failed(|| format!("write {}", path.display())))
     }
@@ -152,6 +187,7 @@ fn make_directory() -> io::Result<()> {
 /// Takes the lab's lock and leaves our process number in it.
 fn lock(lab: &str) -> Result<File, Error> {
     let path = lock_path(lab);
+    let begun = Instant::now();
     loop {
         make_directory().map_err(Error::failed(|| format!("make {DIRECTORY}")))?;
         let mut options = OpenOptions::new();
@@ -166,6 +202,11 @@ fn lock(lab: &str) -> Result<File, Error> {
         };
         match file.try_lock() {
             Ok(()) => {}
+            // a process that was killed holds it until the kernel has undone all of it
+            Err(TryLockError::WouldBlock) if begun.elapsed() < DYING => {
+                thread::sleep(LOOK_AGAIN);
+                continue;
+            }
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::Running { lab: lab.to_owned(), process: holder(&mut file) });
             }
@@ -205,14 +246,31 @@ fn namespace_line(namespace: &str, Identity(inode): Identity) -> String {
     format!("namespace {inode} {namespace}\n")
 }
 
+fn host_line(namespace: &str, Fingerprint(spec): Fingerprint) -> String {
+    format!("host {spec:016x} {namespace}\n")
+}
+
 fn read(path: &Path) -> io::Result<Made> {
     let boot = fs::read_to_string(BOOT_ID)?.trim().to_owned();
-    let namespaces = match fs::read_to_string(path) {
-        Ok(text) => parse(&text, &boot),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(error),
     };
-    Ok(Made { boot, namespaces })
+    let (namespaces, hosts) = (parse(&text, &boot), parse_hosts(&text));
+    Ok(Made { boot, namespaces, hosts })
+}
+
+/// Reads which hosts are whole, however the list was cut short. Of a namespace that was made again
+/// later there are two lines, of which the last counts.
+fn parse_hosts(text: &str) -> BTreeMap<String, Fingerprint> {
+    let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    let host = |line: &str| {
+        let (spec, name) = line.strip_prefix("host ")?.split_once(' ')?;
+        check_name(name).ok()?;
+        Some((name.to_owned(), Fingerprint(u64::from_str_radix(spec, 16).ok()?)))
+    };
+    lines.filter_map(host).collect()
 }
 
 /// Reads a list, however it was cut short.
@@ -231,7 +289,7 @@ fn parse(text: &str, boot: &str) -> BTreeMap<String, Identity> {
 
 /// Replaces the list in one step; an empty list is no file.
 fn rewrite(path: &Path, made: &Made) -> io::Result<()> {
-    let Made { boot, namespaces } = made;
+    let Made { boot, namespaces, hosts } = made;
     if namespaces.is_empty() {
         return match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -240,6 +298,7 @@ fn rewrite(path: &Path, made: &Made) -> io::Result<()> {
     }
     let mut text = boot_line(boot);
     text.extend(namespaces.iter().map(|(name, identity)| namespace_line(name, *identity)));
+    text.extend(hosts.iter().map(|(name, spec)| host_line(name, *spec)));
     let new = path.with_extension("made-new");
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -261,11 +320,16 @@ mod tests {
         let path = directory.path().join("demo.made");
         let boot = fs::read_to_string(BOOT_ID).unwrap().trim().to_owned();
         let namespaces = list(&[("demo.default.a", 4_026_532_281), ("demo.node.n", 7)]);
-        rewrite(&path, &Made { boot: boot.clone(), namespaces: namespaces.clone() }).unwrap();
+        let hosts = BTreeMap::from([("demo.node.n".to_owned(), Fingerprint(0xbeef))]);
+        let made =
+            Made { boot: boot.clone(), namespaces: namespaces.clone(), hosts: hosts.clone() };
+        rewrite(&path, &made).unwrap();
         assert_eq!(read(&path).unwrap().namespaces, namespaces);
+        assert_eq!(read(&path).unwrap().hosts, hosts);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 
-        rewrite(&path, &Made { boot, namespaces: BTreeMap::new() }).unwrap();
+        let none = Made { boot, namespaces: BTreeMap::new(), hosts: BTreeMap::new() };
+        rewrite(&path, &none).unwrap();
         assert!(!path.exists());
         assert_eq!(read(&path).unwrap().namespaces, BTreeMap::new());
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tun_tap::{Iface, Mode};
 
-use super::tap::{asks_for_work, fate, set_persistent};
+use super::tap::{asks_for_work, checked, fate, set_persistent};
 use super::{Sent, VNET_HEADER};
 
 /// A plain TAP just opened, to be taken apart into what one worker owns and what all share.
@@ -28,6 +28,8 @@ impl Plain {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         device.set_non_blocking()?;
+        // or else programs started from here would hold the device
+        close_on_exec(&device)?;
         Ok(Self { device: Arc::new(device) })
     }
 
@@ -45,6 +47,13 @@ impl Plain {
         let Self { device } = self;
         (Queue { device: Arc::clone(&device) }, Sender { device })
     }
+}
+
+#[expect(unsafe_code, reason = "fcntl")]
+fn close_on_exec(descriptor: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: takes its argument by value and touches no memory of ours.
+    let answer = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    checked("F_SETFD", answer)
 }
 
 /// The receiving side, owned by one worker.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use ahash::RandomState;
 
 use crate::conntrack::{halves, joined};
-use crate::slots::{Entry, Inserted, SlotTable};
+use crate::slots::{Entry, Inserted, Slot, SlotTable};
 use crate::{Address, Endpoint, Tick, hash};
 
 /// The backends that clients stick to.
@@ -38,6 +38,27 @@ impl Affinities {
     /// A memory of so many clients, hashing by `seed`.
     pub fn new(capacity: usize, seed: u64) -> Self {
         Self { slots: SlotTable::new(capacity), hasher: hash::state(seed) }
+    }
+
+    /// How many slots a memory of so many clients has.
+    pub fn slots_for(capacity: usize) -> usize {
+        SlotTable::<3, 3>::slots_for(capacity)
+    }
+
+    /// A memory in slots that are there already, and what another process remembered in them.
+    /// `None` if they are not as many as [`Self::slots_for`] says.
+    ///
+    /// A client whose backend was just being replaced may have been given another port of one of
+    /// the two: the caller forgets backends that are none.
+    pub fn adopt(capacity: usize, seed: u64, slots: &'static [Slot<3, 3>]) -> Option<Self> {
+        let slots = SlotTable::over(capacity, slots)?;
+        let affinities = Self { slots, hasher: hash::state(seed) };
+        affinities.slots.mend(|&[high, low, group]| {
+            #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of words")]
+            let (hash, _) = affinities.key(joined(high, low), group as u32);
+            hash
+        });
+        Some(affinities)
     }
 
     /// How many clients are remembered, each once per group.
@@ -216,6 +237,20 @@ mod tests {
         assert_eq!(affinities.len(), 15);
         assert_eq!(affinities.find(Address::v4(3), 1, Tick(0), TIMEOUT), None);
         assert_eq!(affinities.find(Address::v4(4), 1, Tick(0), TIMEOUT), Some(backend(0)));
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_the_process() {
+        let slots: Vec<Slot<3, 3>> =
+            (0..Affinities::slots_for(64)).map(|_| Slot::default()).collect();
+        let slots = slots.leak();
+        let before = Affinities::adopt(64, 1, slots).unwrap();
+        assert!(before.remember(CLIENT, 1, backend(1), Tick(3)));
+        drop(before);
+        let after = Affinities::adopt(64, 1, slots).unwrap();
+        assert_eq!(after.find(CLIENT, 1, Tick(5), TIMEOUT), Some(backend(1)));
+        assert_eq!(after.len(), 1);
+        assert!(Affinities::adopt(128, 1, slots).is_none());
     }
 
     #[test]

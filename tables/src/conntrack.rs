@@ -9,6 +9,7 @@
 //! compare-and-swap of that word: whatever was heard from since it was judged dead stays. The slot
 //! of the reply direction holds a copy, so that most answers need not look at the other slot.
 
+mod adopt;
 mod bind;
 mod binding;
 mod expire;
@@ -36,6 +37,7 @@ use binding::{V4, V6};
 pub(crate) use binding::{halves, joined};
 use table::Table;
 
+pub use adopt::{Adopted, LAYOUT, Room};
 pub use bind::Held;
 pub use binding::{Binding, BindingFlags};
 pub use expire::{Cause, Cursor, Death, HALF_OPEN_GRACE};

@@ -70,7 +70,9 @@ mod insert;
 #[cfg(test)]
 #[cfg(loom)]
 mod loom_models;
+mod mend;
 mod plant;
+mod room;
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests;
@@ -83,6 +85,7 @@ use atomic::Ordering::{Acquire, Relaxed};
 use atomic::{AtomicLife, AtomicStamp, AtomicU32, AtomicU64, AtomicUsize, fence, pause};
 pub(crate) use plant::Plant;
 use plant::Plants;
+use room::Room;
 use word::{Phase, Stamp};
 
 pub use change::Lost;
@@ -104,8 +107,11 @@ const RETRIES: u32 = if cfg!(loom) { 2 } else { 64 };
 const PATIENCE: u32 = if cfg!(loom) { 3 } else { 1_000 };
 
 /// One entry, or the place of one.
-#[repr(align(64))]
-struct Slot<const KEY: usize, const VALUE: usize> {
+///
+/// Words that any thread may read and write, and nothing else: whatever bits there are, they are a
+/// slot, and all zeros are a free one. So slots may lie in memory that outlives the process.
+#[repr(C, align(64))]
+pub struct Slot<const KEY: usize, const VALUE: usize> {
     stamp: AtomicStamp,
     /// Entries whose way from home led past this slot.
     overflow: AtomicU32,
@@ -138,7 +144,7 @@ pub struct SlotRef {
 
 /// A hash table of plain words with room for a fixed number of entries.
 pub struct SlotTable<const KEY: usize, const VALUE: usize> {
-    slots: Box<[Slot<KEY, VALUE>]>,
+    slots: Room<KEY, VALUE>,
     mask: u32,
     capacity: usize,
     count: Count,
@@ -168,17 +174,32 @@ impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
     /// As [`Self::new`]; `advise` hears of the addresses that the slots will lie at before any of
     /// them is written to.
     pub fn advised(capacity: usize, advise: &dyn Fn(Range<usize>)) -> Self {
-        let slots = capacity.saturating_mul(2).max(WINDOW as usize).next_power_of_two();
-        // slots are counted in 32 bits
-        let slots = slots.min(1 << 31);
-        let capacity = capacity.min(slots / 2).max(1);
+        let slots = Self::slots_for(capacity);
         let mut memory: Vec<Slot<KEY, VALUE>> = Vec::with_capacity(slots);
         let start = memory.as_ptr().addr();
         advise(start..start.saturating_add(slots * size_of::<Slot<KEY, VALUE>>()));
-        memory.extend(std::iter::repeat_with(Slot::new).take(slots));
+        memory.extend(std::iter::repeat_with(Slot::default).take(slots));
+        Self::of(capacity, Room::Own(memory.into_boxed_slice()))
+    }
+
+    /// A table in slots that are there already, as many as [`Self::slots_for`] says; they may have
+    /// entries, which are not counted before [`Self::mend`].
+    pub fn over(capacity: usize, slots: &'static [Slot<KEY, VALUE>]) -> Option<Self> {
+        (slots.len() == Self::slots_for(capacity)).then(|| Self::of(capacity, Room::Lent(slots)))
+    }
+
+    /// How many slots a table for so many entries has.
+    pub fn slots_for(capacity: usize) -> usize {
+        let slots = capacity.saturating_mul(2).max(WINDOW as usize).next_power_of_two();
+        // slots are counted in 32 bits
+        slots.min(1 << 31)
+    }
+
+    fn of(capacity: usize, slots: Room<KEY, VALUE>) -> Self {
+        let capacity = capacity.min(slots.len() / 2).max(1);
         Self {
-            slots: memory.into_boxed_slice(),
-            mask: u32::try_from(slots - 1).unwrap_or(u32::MAX),
+            mask: u32::try_from(slots.len() - 1).unwrap_or(u32::MAX),
+            slots,
             capacity,
             count: Count(AtomicUsize::new(0)),
             #[cfg(not(all(loom, test)))]
@@ -344,8 +365,9 @@ impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
     }
 }
 
-impl<const KEY: usize, const VALUE: usize> Slot<KEY, VALUE> {
-    fn new() -> Self {
+/// A free slot.
+impl<const KEY: usize, const VALUE: usize> Default for Slot<KEY, VALUE> {
+    fn default() -> Self {
         let word = |_| AtomicU64::new(0);
         Self {
             stamp: AtomicStamp::new(0),
@@ -355,10 +377,18 @@ impl<const KEY: usize, const VALUE: usize> Slot<KEY, VALUE> {
             life: AtomicLife::new(0),
         }
     }
+}
 
+impl<const KEY: usize, const VALUE: usize> Slot<KEY, VALUE> {
     #[inline]
     fn has_key(&self, key: &[u64; KEY]) -> bool {
         self.key.iter().zip(key).fold(0, |odd, (word, key)| odd | word.load(Relaxed) ^ key) == 0
+    }
+}
+
+impl<const KEY: usize, const VALUE: usize> fmt::Debug for Slot<KEY, VALUE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").finish_non_exhaustive()
     }
 }
 

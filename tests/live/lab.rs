@@ -69,12 +69,22 @@ pub(crate) struct Lab {
 impl Lab {
     /// Runs the lab of this text and waits until it is ready.
     pub(crate) fn start(name: &str, text: &str) -> Result<Self, Failed> {
+        Self::start_with(name, text, &[])
+    }
+
+    /// The same with more in the environment.
+    pub(crate) fn start_with(
+        name: &str,
+        text: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self, Failed> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("lab.toml");
         std::fs::write(&config, text)?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_kswitch"))
             .arg("--config")
             .arg(&config)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;

@@ -35,6 +35,7 @@ mod programs;
 #[path = "../../config/tests/dns_oracle/random.rs"]
 #[allow(dead_code, reason = "the test of random clusters uses all of it")]
 mod random;
+mod restart;
 mod rights;
 mod rollouts;
 mod scale;
@@ -77,6 +78,7 @@ fn main() {
         rollouts::TESTS,
         upkeep::TESTS,
         web::TESTS,
+        restart::TESTS,
         scale::TESTS,
         see::TESTS,
     ]

@@ -91,7 +91,7 @@ spec = { selector = { app = "late" }, ports = [{ port = 80, targetPort = 8080 }]
 }
 
 /// Ticks of processor time that a process has used.
-fn used(pid: i32) -> Result<u64, Failed> {
+pub(crate) fn used(pid: i32) -> Result<u64, Failed> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, fields) = text.rsplit_once(')').ok_or("unreadable")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();

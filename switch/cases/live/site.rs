@@ -58,6 +58,7 @@ impl Site {
             io: frame_io(settings.io),
             connections: CONNECTIONS,
             seed: settings.seed.unwrap_or(SEED),
+            survives: false,
         };
         let running = Running::start(cluster, shared.echo.clone(), &options, &|_, _| {})?;
         let timeouts = conntrack_timeouts(&settings.timeouts);

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use kswitch_config::Program;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::kept::{self, Entry, Output, Register};
 use super::log::{LINE_MAX, Log};
 use crate::lab::process;
 use crate::rights::{self, keeper};
@@ -25,13 +28,52 @@ const SIGNAL: i32 = 128;
 /// A program that runs, and all that it started. Whatever is left of them ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Run {
-    child: Child,
+    process: Process,
     group: Pid,
     /// What is said to those that are left: once the first process has ended, the others go at once.
     last_word: Signal,
 }
 
-/// A command in the namespaces of a machine; what it says goes to `log`.
+/// Whose process it is.
+#[derive(Debug)]
+enum Process {
+    /// A child of this process.
+    Child(Child),
+    /// One that a run of the lab before this one has started.
+    Adopted(Entry),
+}
+
+/// How often is looked whether an adopted process still runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The exit code of an adopted process that ended unseen.
+const UNSEEN: i32 = 255;
+
+/// What is to become of what a program says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ears<'a> {
+    /// Nobody listens.
+    None,
+    /// It goes to this log. Pipes have names where there is a register.
+    Log(&'a Arc<Log>, &'a Register, (&'a str, &'a str)),
+}
+
+/// Looks after a program that a run before this one has started.
+pub(super) fn adopt(entry: Entry, program: &Program, ears: Ears<'_>) -> Run {
+    if let Ears::Log(log, register, pod) = ears {
+        for output in [Output::Standard, Output::Error] {
+            if let Some(path) = register.pipe_path(pod, program, output)
+                && let Ok(pipe) = pipe::OpenOptions::new().open_receiver(path)
+            {
+                tokio::spawn(listen(pipe, Arc::clone(log)));
+            }
+        }
+    }
+    let group = Pid::from_raw(entry.process);
+    Run { process: Process::Adopted(entry), group, last_word: Signal::SIGTERM }
+}
+
+/// A command in the namespaces of a machine.
 ///
 /// # Errors
 /// There is no such program or directory, or what else the system says.
@@ -39,7 +81,7 @@ pub(super) async fn start(
     namespace: &str,
     program: &Program,
     command: &[String],
-    log: Option<&Arc<Log>>,
+    ears: Ears<'_>,
 ) -> io::Result<Run> {
     let (name, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(name);
@@ -50,8 +92,26 @@ pub(super) async fn start(
         .current_dir(&program.directory)
         .stdin(Stdio::null())
         .process_group(0);
-    let output = || if log.is_some() { Stdio::piped() } else { Stdio::null() };
-    command.stdout(output()).stderr(output());
+    let mut named = Vec::new();
+    match ears {
+        Ears::None => {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
+        Ears::Log(_, register, pod) => {
+            let stdout = register.pipe(pod, program, Output::Standard)?;
+            let stderr = register.pipe(pod, program, Output::Error)?;
+            for (output, end) in [(Output::Standard, &stdout), (Output::Error, &stderr)] {
+                if end.is_some()
+                    && let Some(path) = register.pipe_path(pod, program, output)
+                {
+                    // while the other end is open, lest it seem closed
+                    named.push(pipe::OpenOptions::new().open_receiver(path)?);
+                }
+            }
+            command.stdout(stdout.map_or_else(Stdio::piped, Stdio::from));
+            command.stderr(stderr.map_or_else(Stdio::piped, Stdio::from));
+        }
+    }
     let security = program.security.clone();
     // as whom, before what: whoever is not root cannot become anybody else
     security.group.or(security.user).map(|group| command.gid(group));
@@ -68,13 +128,17 @@ pub(super) async fn start(
     });
     let mut child = spawned.await.map_err(io::Error::other)??;
     let id = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
-    if let Some(log) = log {
+    if let Ears::Log(log, ..) = ears {
+        for pipe in named {
+            tokio::spawn(listen(pipe, Arc::clone(log)));
+        }
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         // they end with the last process that could say something
         stdout.map(|stdout| tokio::spawn(listen(stdout, Arc::clone(log))));
         stderr.map(|stderr| tokio::spawn(listen(stderr, Arc::clone(log))));
     }
-    Ok(Run { child, group: Pid::from_raw(id), last_word: Signal::SIGTERM })
+    let process = Process::Child(child);
+    Ok(Run { process, group: Pid::from_raw(id), last_word: Signal::SIGTERM })
 }
 
 async fn listen(stream: impl AsyncRead + Unpin, log: Arc<Log>) {
@@ -93,9 +157,23 @@ async fn listen(stream: impl AsyncRead + Unpin, log: Arc<Log>) {
 }
 
 impl Run {
+    /// The number of its process.
+    pub(super) const fn id(&self) -> i32 {
+        self.group.as_raw()
+    }
+
     /// Waits for its end; answers its exit code.
     pub(super) async fn end(&mut self) -> i32 {
-        let status = self.child.wait().await;
+        let status = match &mut self.process {
+            Process::Child(child) => child.wait().await,
+            Process::Adopted(entry) => {
+                while kept::started(entry.process) == Some(entry.start) {
+                    sleep(LOOK_AGAIN).await;
+                }
+                self.last_word = Signal::SIGKILL;
+                return reaped(self.group);
+            }
+        };
         self.last_word = Signal::SIGKILL;
         let code = |status: ExitStatus| {
             status.code().or_else(|| Some(SIGNAL + status.signal()?)).unwrap_or(SIGNAL)
@@ -114,6 +192,16 @@ impl Run {
                 self.end().await
             }
         }
+    }
+}
+
+/// The exit code of a process that has ended, where it is this process's to know: a switch that has
+/// become another program still is the parent.
+fn reaped(process: Pid) -> i32 {
+    match waitpid(process, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(_, code)) => code,
+        Ok(WaitStatus::Signaled(_, signal, _)) => SIGNAL + signal as i32,
+        _ => UNSEEN,
     }
 }
 

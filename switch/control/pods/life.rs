@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::container;
+use super::container::{self, Ears};
+use super::kept::{Entry, Register};
 use super::log::Log;
 use super::probe::{Asking, BackOff, Target, Verdict};
 use super::state::{Doing, Phase, PodState};
@@ -34,6 +35,9 @@ struct Shared {
     target: Target,
     state: Mutex<PodState>,
     logs: Vec<Arc<Log>>,
+    register: Register,
+    /// What a run before this one has started, by container.
+    adopted: Mutex<Vec<Option<Entry>>>,
     /// Hears of every change of the state.
     changed: Sender<()>,
     /// Whether all is to end.
@@ -48,15 +52,23 @@ impl Life {
         spec: Option<PodSpec>,
         target: Target,
         changed: Sender<()>,
+        register: Register,
     ) -> Self {
         let namespace = target.pod.clone();
-        let state = Mutex::new(PodState::new(&program));
+        let pod = (program.namespace.as_str(), program.pod.as_str());
+        let found = program.containers.iter().map(|container| register.find(pod, container));
+        let adopted: Vec<_> = found.collect();
+        let mut state = PodState::new(&program);
+        state.resume(&adopted);
+        let (state, adopted) = (Mutex::new(state), Mutex::new(adopted));
         let logs = program.containers.iter().map(|_| Arc::default()).collect();
         let shared = Arc::new(Shared {
             program,
             target,
             state,
             logs,
+            register,
+            adopted,
             changed,
             ending: watch::Sender::new(false),
         });
@@ -102,6 +114,36 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn pod(&self) -> (&str, &str) {
+        (&self.program.namespace, &self.program.pod)
+    }
+
+    /// The program of a container that a run before this one has started, once.
+    fn adopted(&self, at: usize) -> Option<Entry> {
+        let mut adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        adopted.get_mut(at)?.take()
+    }
+
+    /// Whether a run before this one had come as far as the containers that run on.
+    fn is_resumed(&self) -> bool {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        let containers = self.program.containers.iter().zip(&*adopted);
+        { containers }.any(|(own, entry)| own.role == Role::Main && entry.is_some())
+    }
+
+    /// Writes down how a container is.
+    fn note(&self, at: usize) {
+        let state = self.state().containers.get(at).cloned();
+        if let (Some(state), Some(own)) = (state, self.program.containers.get(at)) {
+            let noted = self.register.update(self.pod(), own, |entry| {
+                (entry.is_started, entry.is_ready) = (state.is_started, state.is_ready);
+            });
+            if let Err(error) = noted {
+                tracing::warn!("{}/{}: not noted: {error}", self.pod().0, self.pod().1);
+            }
+        }
+    }
+
     fn is_ending(&self) -> bool {
         *self.ending.borrow()
     }
@@ -141,6 +183,7 @@ impl Shared {
                 (container.is_started, container.is_ready) = (true, is_ready);
             }
         });
+        self.note(at);
     }
 
     fn set_ready(&self, at: usize, is_ready: bool) {
@@ -149,15 +192,18 @@ impl Shared {
                 container.is_ready = is_ready;
             }
         });
+        self.note(at);
     }
 }
 
 /// From the first container to the end of the last.
 async fn live(shared: Arc<Shared>) {
     let mut running = JoinSet::new();
+    let is_resumed = shared.is_resumed();
     let all = || shared.program.containers.iter().enumerate();
     for (at, container) in all() {
         match container.role {
+            Role::Init if is_resumed => {}
             Role::Init if !begin(&shared, at, container).await => {
                 shared.change(|state| state.phase = Phase::Failed);
                 return;
@@ -259,9 +305,16 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
         return 0;
     }
     let Some(log) = shared.logs.get(at) else { return 1 };
+    let ears = Ears::Log(log, &shared.register, shared.pod());
+    if let Some(entry) = shared.adopted(at) {
+        // it was seen to run, started and ready from the first
+        let is_started = entry.is_started;
+        let run = container::adopt(entry, container, ears);
+        return look_after(shared, at, container, run, is_started).await;
+    }
     let namespace = &shared.target.pod;
-    let started = container::start(namespace, container, &container.command, Some(log)).await;
-    let mut run = match started {
+    let started = container::start(namespace, container, &container.command, ears).await;
+    let run = match started {
         Ok(run) => run,
         Err(error) => {
             let name = container.command.first().map_or("", String::as_str);
@@ -274,13 +327,28 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
             return NOT_STARTED;
         }
     };
+    let restarts = shared.state().containers.get(at).map_or(0, |own| own.restarts);
+    if let Err(error) = shared.register.add(shared.pod(), container, run.id(), restarts) {
+        tracing::warn!("container {} would not be known again: {error}", container.name);
+    }
     shared.set(at, Doing::Running, false);
     if container.startup.is_none() {
         shared.set_started(at, container.readiness.is_none());
     }
+    look_after(shared, at, container, run, false).await
+}
+
+/// Asks a running container how it is until it ends; answers its exit code.
+async fn look_after(
+    shared: &Shared,
+    at: usize,
+    container: &Program,
+    mut run: container::Run,
+    is_started: bool,
+) -> i32 {
     let code = tokio::select! {
         code = run.end() => code,
-        () = ask(shared, at, container) => run.stop(shared.program.grace).await,
+        () = ask(shared, at, container, is_started) => run.stop(shared.program.grace).await,
         () = shared.told_to_end() => run.stop(shared.program.grace).await,
     };
     shared.set(at, Doing::Ended { code }, false);
@@ -291,9 +359,9 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
 const NOT_STARTED: i32 = 128;
 
 /// Asks a container how it is; comes back only if it has to be started again.
-async fn ask(shared: &Shared, at: usize, container: &Program) {
+async fn ask(shared: &Shared, at: usize, container: &Program, is_started: bool) {
     let Program { startup, readiness, liveness, .. } = container;
-    if let Some(startup) = startup {
+    if let Some(startup) = startup.as_ref().filter(|_| !is_started) {
         let verdict = Asking::new(startup, &shared.target, container).next(None).await;
         if verdict == Verdict::Bad {
             return;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::container;
+use super::container::{self, Ears};
 use crate::lab::namespace;
 use crate::rights::keeper;
 
@@ -92,7 +92,7 @@ impl<'p> Asking<'p> {
                 status(&mut stream).await.map(|status| (200..400).contains(&status))
             }
             Action::Exec(command) => {
-                let run = container::start(&self.target.pod, self.program, command, None);
+                let run = container::start(&self.target.pod, self.program, command, Ears::None);
                 Ok(run.await?.end().await == 0)
             }
         }

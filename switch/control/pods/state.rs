@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{
 };
 use kswitch_config::{PodProgram, Role};
 
+use super::kept::Entry;
+
 /// What a container does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Doing {
@@ -77,6 +79,24 @@ impl PodState {
         };
         let containers = program.containers.iter().map(container).collect();
         Self { phase: Phase::Pending, containers }
+    }
+
+    /// Takes note of what a run before this one has started.
+    pub(super) fn resume(&mut self, adopted: &[Option<Entry>]) {
+        for (container, entry) in self.containers.iter_mut().zip(adopted) {
+            let Some(entry) = entry else { continue };
+            container.doing = Doing::Running;
+            container.restarts = entry.restarts;
+            (container.is_started, container.is_ready) = (entry.is_started, entry.is_ready);
+            if container.role == Role::Main {
+                self.phase = Phase::Running;
+            }
+        }
+        if self.phase == Phase::Running {
+            // they ended well before the others began
+            let first = self.containers.iter_mut().filter(|it| it.role == Role::Init);
+            first.for_each(|container| container.doing = Doing::Ended { code: 0 });
+        }
     }
 
     /// Whether all containers that have to be are ready.
