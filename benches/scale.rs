@@ -146,11 +146,12 @@ fn crowd(pods: usize) -> Cluster {
 }
 
 /// Compiles a cluster, and says what that took.
-fn compile(what: &str, cluster: &Cluster) {
+fn compile(what: &str, cluster: Cluster) {
+    let cluster = Arc::new(cluster);
     let before = resident();
     let start = Instant::now();
     let mut compiler = Compiler::new(1);
-    let compiled = compiler.compile(cluster, &Observed::default(), Generation(1));
+    let compiled = compiler.compile(&cluster, &Observed::default(), Generation(1));
     let took = start.elapsed();
     let megabytes = resident().saturating_sub(before) as f64 / 1e6;
     println!("{what}: compiled in {:.2} s, {megabytes:.0} MB", took.as_secs_f64());
@@ -161,7 +162,7 @@ fn main() {
     if std::env::args().any(|argument| argument == "cluster") {
         compile("100,000 Services", &lab::cluster(100_000, 0));
         compile("10,000 policies", &lab::cluster(1, 10_000));
-        compile("5,000 ports", &crowd(5_000));
+        compile("5,000 ports", crowd(5_000));
         return;
     }
     let number = std::env::args().find_map(|argument| argument.parse().ok());

@@ -17,6 +17,7 @@ mod fault;
 mod get;
 mod graph;
 mod lab;
+mod label;
 mod link;
 mod log;
 mod logs;
@@ -43,6 +44,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use error::{Error, FAILED};
 use lab::Lab;
 
+use crate::control::logging::{self, LogFormat};
 use crate::control::run;
 
 /// A whole Kubernetes network in one userspace process.
@@ -57,12 +59,24 @@ struct Arguments {
     #[arg(long, requires = "config")]
     check: bool,
 
+    /// How the lab's log lines are written
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, requires = "config")]
+    log_format: Logs,
+
     /// Which lab to ask, where several run
     #[arg(long, value_name = "NAME", global = true)]
     lab: Option<String>,
 
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Logs {
+    #[default]
+    Text,
+    Json,
 }
 
 const EXAMPLES: &str = "\
@@ -96,6 +110,8 @@ enum Command {
     Clean(clean::Arguments),
     #[command(hide = true)]
     Fault(fault::Arguments),
+    Label(label::Arguments),
+    Log(log::Arguments),
     Test(test::Arguments),
     Trace(trace::Arguments),
     Completions(shell::Completions),
@@ -110,7 +126,7 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
-    let Arguments { config, check, lab, command } = arguments;
+    let Arguments { config, check, log_format, lab, command } = arguments;
     match (config, command) {
         (Some(_), Some(_)) => {
             refuse(&conflict("--config runs a lab: it does not go with a subcommand"))
@@ -119,7 +135,10 @@ pub fn main() -> ExitCode {
             refuse(&conflict("--lab chooses a running lab: the name of a new one is in its file"))
         }
         (Some(config), None) => {
-            log::start();
+            logging::start(match log_format {
+                Logs::Text => LogFormat::Text,
+                Logs::Json => LogFormat::Json,
+            });
             if check { run::check(&config) } else { run::run(&config) }
         }
         (None, Some(Command::Test(_))) if lab.is_some() => {
@@ -162,6 +181,8 @@ fn ask(command: Command, lab: Option<String>) -> Result<ExitCode, Error> {
         Command::Drain(arguments) => drain::run(&lab()?, &arguments),
         Command::Node(arguments) => node::run(&lab()?, &arguments),
         Command::Reload(arguments) => reload::run(&lab()?, &arguments),
+        Command::Label(arguments) => label::run(&lab()?, &arguments),
+        Command::Log(arguments) => log::run(&lab()?, &arguments),
         Command::Link(arguments) => link::run(&lab()?, &arguments),
         Command::Upgrade(arguments) => upgrade::run(&lab()?, &arguments),
         Command::Clean(arguments) => clean::run(&arguments),

@@ -20,6 +20,7 @@ mod hosts;
 mod issuing;
 mod lifecycle;
 pub mod links;
+pub mod logging;
 mod loopbacks;
 pub mod metrics;
 pub mod monitor;

@@ -14,7 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kswitch::dataplane::burst::Arrival;
+use kswitch::dataplane::capture::{Capture, Copied};
 use kswitch::dataplane::pipeline::Output;
+use kswitch::dataplane::watch::Watch;
 use kswitch::dataplane::{Counters, Frame, Parsed, Pipeline, Verdict};
 use kswitch::sim::World;
 use kswitch::sim::craft::Craft;
@@ -102,4 +104,43 @@ fn an_established_frame_allocates_nothing() {
     let after = ALLOCATIONS.with(Cell::get);
     assert_eq!(after - before, 0, "allocations in a thousand frames");
     assert_eq!(counters.established.get(), 1000);
+}
+
+/// What a worker allocates for a thousand established frames through memory ports, whose own
+/// copies are among it; with everything that may look on, if `is_watched`.
+fn allocations_of_a_worker(is_watched: bool) -> u64 {
+    let cluster = Draft::read_text("lab.toml", LAB, Path::new(".")).validate(None).unwrap();
+    let mut world = World::new(Arc::new(cluster), Observed::default(), 1);
+    let pod = |name: &str| PortKind::Pod { namespace: "default".into(), name: name.into() };
+    let (client, web) = (pod("client"), pod("web"));
+    let (watch, capture) = (Arc::new(Watch::default()), Arc::new(Capture::default()));
+    world.show(Arc::clone(&watch), Arc::clone(&capture), std::time::Instant::now());
+    if is_watched {
+        watch.turn(true);
+        capture.select_all(true);
+        capture.turn(true);
+        // fewer than are needed: what finds none is counted, and nothing is made for it
+        for _ in 0..500 {
+            let data = Vec::with_capacity(2048);
+            capture.give(Box::new(Copied { data, ..Copied::default() }));
+        }
+    }
+    let source = Endpoint::new(world.port(&client).unwrap().addresses[0].addr().into(), 4000);
+    let vip = Endpoint::new("10.8.1.1".parse::<std::net::IpAddr>().unwrap().into(), 80);
+    let frame = world.frame(&client, &Craft::syn(source, vip)).unwrap();
+    let mut carry = || {
+        world.send(&client, &frame);
+        assert_eq!(world.take(&web).len(), 1);
+    };
+    (0..10).for_each(|_| carry());
+    let before = ALLOCATIONS.with(Cell::get);
+    (0..1000).for_each(|_| carry());
+    let after = ALLOCATIONS.with(Cell::get);
+    assert_eq!(capture.lost.get() > 0, is_watched);
+    after - before
+}
+
+#[test]
+fn who_looks_on_costs_a_worker_no_allocation() {
+    assert_eq!(allocations_of_a_worker(true), allocations_of_a_worker(false));
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod files;
+mod label;
 mod lifecycle;
 mod place;
 mod rollout;

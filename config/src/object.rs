@@ -199,6 +199,45 @@ impl Object {
         }
     }
 
+    /// Its metadata, to be changed.
+    pub(crate) fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Self::Namespace(object) => &mut Arc::make_mut(object).metadata,
+            Self::Node(object) => &mut Arc::make_mut(object).metadata,
+            Self::Pod(object) => &mut Arc::make_mut(object).metadata,
+            Self::Service(object) => &mut Arc::make_mut(object).metadata,
+            Self::EndpointSlice(object) => &mut Arc::make_mut(object).metadata,
+            Self::Endpoints(object) => &mut Arc::make_mut(object).metadata,
+            Self::NetworkPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::ClusterNetworkPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::Deployment(object) => &mut Arc::make_mut(object).metadata,
+            Self::ReplicaSet(object) => &mut Arc::make_mut(object).metadata,
+            Self::StatefulSet(object) => &mut Arc::make_mut(object).metadata,
+            Self::DaemonSet(object) => &mut Arc::make_mut(object).metadata,
+            Self::Ingress(object) => &mut Arc::make_mut(object).metadata,
+            Self::IngressClass(object) => &mut Arc::make_mut(object).metadata,
+            Self::Secret(object) => &mut Arc::make_mut(object).metadata,
+            Self::GatewayClass(object) => &mut Arc::make_mut(object).metadata,
+            Self::Gateway(object) => &mut Arc::make_mut(object).metadata,
+            Self::HttpRoute(object) => &mut Arc::make_mut(object).metadata,
+            Self::GrpcRoute(object) => &mut Arc::make_mut(object).metadata,
+            Self::TlsRoute(object) => &mut Arc::make_mut(object).metadata,
+            Self::TcpRoute(object) => &mut Arc::make_mut(object).metadata,
+            Self::UdpRoute(object) => &mut Arc::make_mut(object).metadata,
+            Self::ReferenceGrant(object) => &mut Arc::make_mut(object).metadata,
+            Self::ConfigMap(object) => &mut Arc::make_mut(object).metadata,
+            Self::BackendTlsPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::BackendConfig(object) => &mut Arc::make_mut(object).metadata,
+            Self::FrontendConfig(object) => &mut Arc::make_mut(object).metadata,
+            Self::GcpBackendPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::GcpGatewayPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::HealthCheckPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::SecurityPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::SslPolicy(object) => &mut Arc::make_mut(object).metadata,
+            Self::ManagedCertificate(object) => &mut Arc::make_mut(object).metadata,
+        }
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         self.metadata().name.as_deref().unwrap_or("")

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,6 +17,8 @@ use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPa
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption,
 };
+
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::error::Error;
 use super::lab::Lab;
@@ -80,6 +84,11 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     let mut response = responses.next();
     let mut file = Pcapng::create(write, *snap)?;
     let mut left = *count;
+    // so that the file is whole, and its reader hears how much there was
+    let is_over = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&is_over)).map_err(Error::new)?;
+    }
     while let Some(answer) = response {
         let items = match answer? {
             Response::Objects { items } => items,
@@ -94,6 +103,9 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
             }
         }
         file.flush()?;
+        if is_over.load(Ordering::Relaxed) {
+            break;
+        }
         response = responses.next();
     }
     file.end()

@@ -86,7 +86,7 @@ const FAULTS: [&str; 10] = [
 
 const EXAMPLES: &str = "\
 Examples:
-  kswitch link client --direction from --delay 20ms --jitter 5ms --loss 1%
+  kswitch link ext/internet --direction from --delay 20ms --jitter 5ms --loss 1%
   kswitch link node/node-a --rate 10mbit";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

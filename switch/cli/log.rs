@@ -1,24 +1,27 @@
-//! Where log lines go: standard error, so that standard output holds only what was asked for.
+//! `log`: what a running lab logs.
 
-use std::io::{self, IsTerminal};
+use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use clap::Args;
 
-/// The variable that says what is logged, as `debug` or `kswitch::lab=trace`; else `info`.
-const VARIABLE: &str = "KSWITCH_LOG";
+use super::error::Error;
+use super::lab::Lab;
+use super::output;
+use crate::control::request::Request;
 
-/// Starts logging.
-pub(super) fn start() {
-    let filter = std::env::var(VARIABLE).unwrap_or_default();
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .parse_lossy(filter);
-    let begun = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
-    // Somebody who embeds the library may log already.
-    drop(begun);
+/// Show what a running lab logs, or change it
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    /// error, warn, info, debug or trace, also by part: kswitch::control=debug,warn
+    filter: Option<String>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kswitch log
+  kswitch log debug";
+
+pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
+    output::done(lab, &Request::Logging { filter: arguments.filter.clone() })
 }

@@ -83,6 +83,19 @@ pub(super) struct WorkerCounters {
     pub(super) idle_turns: u64,
     pub(super) sleeps: u64,
     pub(super) frames: u64,
+    #[serde(default)]
+    pub(super) stages: StageCounters,
+}
+
+/// What the timed bursts of a worker took, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct StageCounters {
+    pub(super) frames: u64,
+    pub(super) receive: u64,
+    pub(super) pipeline: u64,
+    pub(super) sent_frames: u64,
+    pub(super) send: u64,
 }
 
 /// How full conntrack is.
@@ -210,13 +223,17 @@ fn text(rates: &Rates) -> String {
         row.extend(numbers.map(rates::human));
         ports.push(row);
     }
-    let mut workers = Table::new(["WORKER", "CORE", "PPS", "BUSY", "SLEEPS"]);
+    let mut workers =
+        Table::new(["WORKER", "CORE", "PPS", "BUSY", "RECEIVE", "PIPELINE", "SEND", "SLEEPS"]);
     for (number, worker) in rates.workers.iter().enumerate() {
         workers.push(vec![
             number.to_string(),
             worker.core.to_string(),
             rates::human(worker.frames),
-            format!("{:.0}%", worker.busy * 100.0),
+            rates::percent(worker.busy),
+            rates::percent(worker.split.receive),
+            rates::percent(worker.split.pipeline),
+            rates::percent(worker.split.send),
             rates::human(worker.sleeps),
         ]);
     }

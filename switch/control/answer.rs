@@ -11,7 +11,10 @@ use super::capture;
 use super::describe;
 use super::flows::Meant;
 use super::links;
-use super::metrics::{self, ConntrackReading, DnsReading, PortReading, Reading, WorkerReading};
+use super::logging;
+use super::metrics::{
+    self, ConntrackReading, DnsReading, PortReading, Reading, StagesReading, WorkerReading,
+};
 use super::request::{
     ConntrackStats, Failure, HostName, Kind, Manifest, Place, Request, Response, Selector, Verb,
 };
@@ -225,6 +228,7 @@ impl Control for Office {
                 let Some(running) = &mut self.desk().running else { return closing().into() };
                 return links::link(running, &of, &directions, faults).into();
             }
+            Request::Logging { filter } => return log(filter.as_deref()).into(),
             Request::Counters => return Response::records([metrics::Source::read(self)]).into(),
             Request::Trace { query } => return self.look(|moment| moment.trace(&query)).into(),
             Request::TraceDiff { path } => {
@@ -279,6 +283,7 @@ impl Control for Office {
             | Request::Upgrade { .. }
             | Request::Live { .. }
             | Request::Link { .. }
+            | Request::Logging { .. }
             | Request::Apply { .. }
             | Request::Delete { .. }
             | Request::Counters
@@ -286,6 +291,14 @@ impl Control for Office {
             | Request::TraceDiff { .. } => closing().into(),
         }
     }
+}
+
+/// Says what is logged, by another filter if one is given.
+fn log(filter: Option<&str>) -> Response {
+    if let Some(Err(message)) = filter.map(logging::change) {
+        return Response::failed(Failure::Invalid, message);
+    }
+    Response::Done { lines: vec![logging::filter().unwrap_or_else(|| "nothing".to_owned())] }
 }
 
 /// Connections there are, and connections there may be.
@@ -407,6 +420,8 @@ impl metrics::Source for Office {
             events_lost: running.monitor.lost(),
             neighbours: running.switch.shared.neighbours.len() as u64,
             duplicate_addresses: running.switch.shared.contests.len() as u64,
+            deaths: running.monitor.deaths().to_vec(),
+            links: running.links.readings(),
         }
     }
 }
@@ -425,11 +440,19 @@ fn port_reading(running: &Running, port: &kswitch_config::PlannedPort) -> PortRe
 }
 
 fn worker_reading((core, counters): (usize, &crate::dataplane::Counters)) -> WorkerReading {
+    let stages = &counters.stages;
     WorkerReading {
         core,
         busy_turns: counters.busy_turns.get(),
         idle_turns: counters.idle_turns.get(),
         sleeps: counters.sleeps.get(),
         frames: counters.established.get() + counters.admitted.get(),
+        stages: StagesReading {
+            frames: stages.frames.get(),
+            receive: stages.receive_nanos.get(),
+            pipeline: stages.parse_nanos.get() + stages.judge_nanos.get(),
+            sent_frames: stages.sent_frames.get(),
+            send: stages.send_nanos.get(),
+        },
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use kswitch_config::{Draft, Ending, Kind, Outcome};
 
 use super::answer::Office;
-use super::request::{Failure, Response, Verb};
+use super::request::{Failure, Response, Verb, WorkloadName};
 
 impl Office {
     /// Does what a client wants of the lab's life. What is to end does so in the background.
@@ -66,6 +66,19 @@ impl Office {
                     ending.extend(draft.end_pod(&before, namespace, name, *grace_seconds, &now));
                 }
                 format!("node/{node} drained")
+            }
+            Verb::Label { object, labels } => {
+                let WorkloadName { namespace, name, .. } = object;
+                let Some(kind) = object.any_kind() else { return not_found(object.to_string()) };
+                let namespace = if kind.is_namespaced() { namespace.as_str() } else { "" };
+                let is_unknown = kind == Kind::Namespace && !before.namespaces.contains_key(name);
+                if is_unknown || !draft.label(kind, namespace, name, labels) {
+                    let is_made = kind == Kind::Pod && before.pod(namespace, name).is_some();
+                    let hint =
+                        if is_made { " of its own: something makes it, label that" } else { "" };
+                    return not_found(format!("{object}{hint}"));
+                }
+                format!("{object} labeled")
             }
             // has its own way, as it changes what is seen, too
             Verb::Node { .. } => return super::answer::closing(),

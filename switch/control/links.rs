@@ -7,6 +7,7 @@ use kswitch_config::link::{Direction, Faults, QUEUE};
 use kswitch_config::{Cluster, PlannedPort, PortKind};
 use kswitch_tables::Topology;
 
+use super::metrics::LinkReading;
 use super::request::{Failure, LaneRecord, LinkRecord, Response, Selector};
 use super::running::Running;
 use super::views;
@@ -72,6 +73,16 @@ impl FaultyLinks {
             }
         }
         (!self.lanes.is_empty()).then_some(links)
+    }
+
+    /// What befell frames on each link with which anything is wrong.
+    pub(super) fn readings(&self) -> Vec<LinkReading> {
+        let reading = |((of, direction), (_, lane)): (&Way, &(Faults, Arc<Lane>))| LinkReading {
+            name: of.to_string(),
+            direction: direction.name(),
+            toll: lane.toll().into(),
+        };
+        self.lanes.iter().map(reading).collect()
     }
 
     fn record(&self, of: &PortKind, direction: Direction) -> Option<LaneRecord> {

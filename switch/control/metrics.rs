@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::monitor::RefusedBy;
-use super::request::Record;
+use super::request::{Record, TollRecord};
 use crate::agents::http::{self, Answer};
 use crate::trace::Query;
 use token::Token;
@@ -71,6 +71,10 @@ pub struct Reading {
     pub neighbours: u64,
     /// Addresses that more than one machine claims.
     pub duplicate_addresses: u64,
+    /// Connections that have ended, by cause.
+    pub deaths: Vec<(&'static str, u64)>,
+    /// Faulty links.
+    pub links: Vec<LinkReading>,
 }
 
 /// How the nodes of network load balancers are.
@@ -127,6 +131,36 @@ pub struct WorkerReading {
     pub sleeps: u64,
     /// Frames it received.
     pub frames: u64,
+    /// What its sampled bursts took.
+    pub stages: StagesReading,
+}
+
+/// What the sampled bursts of a worker took, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StagesReading {
+    /// Frames received in them.
+    pub frames: u64,
+    /// Receiving those.
+    pub receive: u64,
+    /// Parsing, judging and rewriting them.
+    pub pipeline: u64,
+    /// Frames sent in them.
+    pub sent_frames: u64,
+    /// Sending those.
+    pub send: u64,
+}
+
+/// What befell frames on one direction of a faulty link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkReading {
+    /// Whose.
+    pub name: String,
+    /// `from` it or `to` it.
+    pub direction: &'static str,
+    /// What befell how many.
+    pub toll: TollRecord,
 }
 
 /// How full conntrack is.

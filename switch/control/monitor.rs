@@ -37,6 +37,10 @@ const EVENTS_PER_RESPONSE: usize = 256;
 /// Generations whose names are kept: workers may lag behind by one.
 const GENERATIONS: usize = 2;
 
+/// Why connections end: both sides have closed, one has reset it, it was silent for too long, it
+/// made room for another, somebody asked for it.
+pub const CAUSES: [&str; 5] = ["finished", "reset", "silent", "displaced", "removed"];
+
 /// Refusals by one policy, in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +84,8 @@ pub struct Monitor {
     /// The moment of `start` on the calendar.
     start_time: SystemTime,
     is_watched: AtomicBool,
+    /// Connections that have ended, by [`CAUSES`].
+    ended: [AtomicU64; CAUSES.len()],
     state: Mutex<State>,
 }
 
@@ -98,6 +104,7 @@ impl Monitor {
             start,
             start_time: start_time.unwrap_or(SystemTime::UNIX_EPOCH),
             is_watched: AtomicBool::new(false),
+            ended: Default::default(),
             state: Mutex::default(),
         }
     }
@@ -124,6 +131,12 @@ impl Monitor {
     /// How often policies refused, or would have, so far.
     pub fn refused(&self) -> Vec<(RefusedBy, u64)> {
         self.state().refused.iter().map(|(by, count)| (by.clone(), *count)).collect()
+    }
+
+    /// How many connections have ended, by cause; all causes there are.
+    pub fn deaths(&self) -> [(&'static str, u64); CAUSES.len()] {
+        let count = |at: usize| self.ended.get(at).map_or(0, |count| count.load(Ordering::Relaxed));
+        std::array::from_fn(|at| (CAUSES.get(at).copied().unwrap_or_default(), count(at)))
     }
 
     /// Events that no ring had room for.
@@ -170,6 +183,11 @@ impl Monitor {
 
     /// Tells of a connection that has ended.
     pub fn ended(&self, death: &Death) {
+        let cause = record::cause(death);
+        let known = CAUSES.iter().zip(&self.ended).find(|(name, _)| **name == cause);
+        if let Some((_, count)) = known {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         if !self.is_watched() {
             return;
         }

@@ -121,6 +121,11 @@ pub enum Request {
         /// What.
         verb: Verb,
     },
+    /// What is logged, and by which filter from now on. Answered by [`Response::Done`].
+    Logging {
+        /// As `debug`; `None`: as it is.
+        filter: Option<String>,
+    },
     /// What is to befall the frames on a link. Answered by [`Response::Done`].
     Link {
         /// Whose: `[namespace/]pod`, `node/NAME` or `ext/NAME`.

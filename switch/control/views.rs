@@ -332,10 +332,14 @@ pub(super) fn events(running: &Running) -> BTreeMap<String, u64> {
     let sum = |of: fn(&crate::dataplane::Counters) -> u64| {
         running.switch.workers().map(|(_, counters)| of(counters)).sum()
     };
-    BTreeMap::from([
+    let deaths = running.monitor.deaths();
+    let deaths = deaths.into_iter().map(|(cause, count)| (format!("ended-{cause}"), count));
+    let mut events = BTreeMap::from([
         ("admitted".into(), sum(|counters| counters.admitted.get())),
         ("found".into(), sum(|counters| counters.established.get())),
-    ])
+    ]);
+    events.extend(deaths);
+    events
 }
 
 /// The moment it is in the lab.

@@ -101,8 +101,13 @@ impl Capture {
         self.sample.store(one_in.max(1), Ordering::Relaxed);
     }
 
-    fn is_wanted(&self, port: PortId) -> bool {
-        if !self.number.get().is_multiple_of(self.sample.load(Ordering::Relaxed)) {
+    /// Which frame of its worker came in last.
+    pub(super) fn number(&self) -> u64 {
+        self.number.get()
+    }
+
+    fn is_wanted(&self, port: PortId, number: u64) -> bool {
+        if !number.is_multiple_of(self.sample.load(Ordering::Relaxed)) {
             return false;
         }
         let word = self.ports.get(usize::from(port.0 / 64));
@@ -112,7 +117,8 @@ impl Capture {
     /// Begins with a frame that came in: a copy of it as it is now, if its port is captured.
     pub(super) fn begin(&self, port: PortId, nanos: u64, buffer: &[u8]) -> Option<Box<Copied>> {
         self.number.add(1);
-        if self.is_wanted(port) { self.copy(port, nanos, buffer) } else { None }
+        let number = self.number();
+        if self.is_wanted(port, number) { self.copy(port, nanos, buffer, number) } else { None }
     }
 
     /// Ends with it: its copy gets its fate.
@@ -121,16 +127,16 @@ impl Capture {
         self.put(copied);
     }
 
-    /// A frame that goes out.
-    pub(super) fn sent(&self, port: PortId, nanos: u64, buffer: &[u8]) {
-        if self.is_wanted(port)
-            && let Some(copied) = self.copy(port, nanos, buffer)
+    /// A frame that goes out, following from the one of this number that came in.
+    pub(super) fn sent(&self, port: PortId, nanos: u64, buffer: &[u8], number: u64) {
+        if self.is_wanted(port, number)
+            && let Some(copied) = self.copy(port, nanos, buffer, number)
         {
             self.put(copied);
         }
     }
 
-    fn copy(&self, port: PortId, nanos: u64, buffer: &[u8]) -> Option<Box<Copied>> {
+    fn copy(&self, port: PortId, nanos: u64, buffer: &[u8], number: u64) -> Option<Box<Copied>> {
         let Some(mut copied) = self.free.pop() else {
             self.lost.add(1);
             return None;
@@ -139,7 +145,7 @@ impl Capture {
         copied.port = Some(port);
         copied.verdict = None;
         copied.nanos = nanos;
-        copied.number = self.number.get();
+        copied.number = number;
         copied.octets = frame.len();
         copied.data.clear();
         // no more than there is room for: a worker does not allocate
@@ -186,7 +192,7 @@ mod tests {
         }
         assert!(capture.begin(PortId(4), 0, &frame).is_none(), "not asked for");
         let copied = capture.begin(PortId(3), 9, &frame).unwrap();
-        capture.sent(PortId(3), 9, &frame);
+        capture.sent(PortId(3), 9, &frame, 3);
         capture.end(copied, Verdict::Answered);
         let sent = capture.take().unwrap();
         let came = capture.take().unwrap();

@@ -28,6 +28,8 @@ struct Waiting {
     port: PortId,
     /// Its number in the burst.
     frame: usize,
+    /// By which copies know it.
+    copied: u64,
 }
 
 /// What a worker has yet to send, and what it needs for that.
@@ -132,7 +134,8 @@ impl Outbox {
         } else {
             self.send_now(sender, buffer)
         };
-        self.settle(sender, counters, port, buffer, sent);
+        let number = self.onlooker().map_or(0, |(capture, _)| capture.number());
+        self.settle(sender, counters, port, (buffer, number), sent);
     }
 
     /// Who wants copies, and when the burst is carried.
@@ -196,7 +199,7 @@ impl Outbox {
     ) -> bool {
         let mut waiting = std::mem::take(&mut self.waiting);
         let worker = self.worker;
-        let writes = waiting.iter().filter_map(|Waiting { port, frame }| {
+        let writes = waiting.iter().filter_map(|Waiting { port, frame, .. }| {
             Some((view.sender(*port)?.batched_by(worker)?, burst.frame(*frame)))
         });
         let mut batch = self.batch.take();
@@ -206,13 +209,13 @@ impl Outbox {
             read(done.reads);
             done.writes
         });
-        for (number, Waiting { port, frame }) in waiting.iter().enumerate() {
+        for (number, Waiting { port, frame, copied }) in waiting.iter().enumerate() {
             let (Some(sender), frame) = (view.sender(*port), burst.frame(*frame)) else { continue };
             let sent = results.get(number).map_or_else(
                 || sender.send_by(worker, frame),
                 |result| Sent::from_result(*result, frame),
             );
-            self.settle(sender, counters, *port, frame, sent);
+            self.settle(sender, counters, *port, (frame, *copied), sent);
         }
         waiting.clear();
         self.waiting = waiting;
@@ -221,13 +224,14 @@ impl Outbox {
         has_read
     }
 
-    /// Counts what was sent; finishes and cuts what the receiver could not take as it was.
+    /// Counts what was sent; finishes and cuts what the receiver could not take as it was. Copies
+    /// know the frame by `number`.
     fn settle(
         &mut self,
         sender: &Sender,
         counters: &Counters,
         port: PortId,
-        buffer: &[u8],
+        (buffer, number): (&[u8], u64),
         sent: Sent,
     ) {
         let mut worst = sent;
@@ -244,7 +248,7 @@ impl Outbox {
         if worst == Sent::Done
             && let Some((capture, nanos)) = self.onlooker()
         {
-            capture.sent(port, nanos, buffer);
+            capture.sent(port, nanos, buffer, number);
         }
         count(counters, port, buffer, worst);
     }
@@ -285,6 +289,8 @@ pub(super) struct Egress<'w> {
     copied: Option<Box<Copied>>,
     /// Whether its octets are of use as they came.
     is_watched: bool,
+    /// By which copies know it.
+    number: u64,
     /// The address it is for, where links are faulty.
     asked: Option<Address>,
 }
@@ -305,6 +311,7 @@ impl<'w> Egress<'w> {
             current: None,
             copied: None,
             is_watched,
+            number: 0,
             asked: None,
         }
     }
@@ -314,6 +321,7 @@ impl<'w> Egress<'w> {
     fn note(&mut self, buffer: &[u8]) {
         if let Some((capture, nanos)) = self.outbox.onlooker() {
             self.copied = capture.begin(self.ingress, nanos, buffer);
+            self.number = capture.number();
         }
         if self.view.links.is_some() {
             self.asked = addresses(buffer).map(|(_, target)| target);
@@ -340,9 +348,8 @@ impl<'w> Egress<'w> {
     #[inline]
     fn waits(&self, sender: &Sender, buffer: &[u8]) -> Option<usize> {
         let (number, start) = self.current?;
-        // copies are told in the order of what happens
         let may_wait = self.outbox.gathers
-            && !self.is_watched
+            && self.view.links.is_none()
             && std::ptr::eq(buffer.as_ptr(), start)
             && self.outbox.waiting.len() < WAITING_MAX
             && sender.batched_by(self.outbox.worker).is_some();
@@ -373,7 +380,8 @@ impl Output for Egress<'_> {
         if let Some(sender) = self.view.sender(port)
             && let Some(frame) = self.waits(sender, buffer)
         {
-            self.outbox.waiting.push(Waiting { port, frame });
+            let copied = self.number;
+            self.outbox.waiting.push(Waiting { port, frame, copied });
             return;
         }
         if self.is_watched

@@ -341,6 +341,7 @@ impl Worker {
                         self.counters.count_drop(port, reason);
                     });
                 }
+                self.stopwatch.end(false);
                 return;
             }
         }

@@ -12,6 +12,7 @@
 )]
 
 mod balancers;
+mod browser;
 mod cases;
 mod churn;
 mod digs;
@@ -28,6 +29,7 @@ mod naive;
 mod names;
 mod network;
 mod nodes;
+mod packets;
 mod ports;
 mod power;
 mod probes;
@@ -35,11 +37,14 @@ mod programs;
 #[path = "../../config/tests/dns_oracle/random.rs"]
 #[allow(dead_code, reason = "the test of random clusters uses all of it")]
 mod random;
+#[path = "../trace/labs.rs"]
+mod random_labs;
 mod restart;
 mod rights;
 mod rollouts;
 mod scale;
 mod see;
+mod shown;
 mod traffic;
 #[path = "../conformance/turned.rs"]
 mod turned;
@@ -81,6 +86,8 @@ fn main() {
         restart::TESTS,
         scale::TESTS,
         see::TESTS,
+        packets::TESTS,
+        shown::TESTS,
     ]
     .concat();
     let trials = tests.into_iter().map(|(name, wanted, test): Test| {

@@ -23,6 +23,7 @@ mod odd;
 mod power;
 mod refusals;
 mod requirements;
+mod rules;
 mod segments;
 mod services;
 mod stages;

@@ -116,7 +116,7 @@ fn service(random: &mut Random, number: usize, text: &mut String) {
     }
 }
 
-fn policy(random: &mut Random, number: usize, text: &mut String) {
+pub(crate) fn policy(random: &mut Random, number: usize, text: &mut String) {
     let (own, peer) = (*random.one(&APPS), *random.one(&APPS));
     let namespace = random.one(&NAMESPACES);
     let way = *random.one(&["ingress", "egress"]);

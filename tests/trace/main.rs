@@ -9,6 +9,10 @@
 )]
 
 mod labs;
+#[path = "../../config/tests/policy_oracle/naive.rs"]
+#[allow(dead_code, reason = "another test reads all that it says")]
+mod naive;
+mod pairs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -314,4 +318,31 @@ fn wrong_names_are_said_in_a_line() {
         let query = Query { from: from.into(), to: to.into(), ..Query::default() };
         assert_eq!(trace(&lab.tables(), &query).unwrap_err(), said);
     }
+}
+
+#[test]
+fn a_diff_names_exactly_the_pairs_that_a_naive_reading_does() {
+    let mut total = 0;
+    for seed in 0..40 {
+        let mut random = Random::new(1000 + seed);
+        let text = labs::lab(&mut random);
+        let mut more = text.clone();
+        for number in 10..=10 + random.below(2) {
+            labs::policy(&mut random, number, &mut more);
+        }
+        let (one, other) = if seed % 2 == 0 { (&text, &more) } else { (&more, &text) };
+        let (before, after) = (Lab::new(one), Lab::new(other));
+        let found = changes(&before.tables(), &after.tables()).changed;
+        let found: BTreeSet<_> = found
+            .into_iter()
+            .filter(|pair| pairs::is_compared(&after.cluster, &pair.target))
+            .map(|pair| (pair.from, pair.target))
+            .collect();
+        let (first, second) = (pairs::of(&before.cluster), pairs::of(&after.cluster));
+        let differ = first.iter().filter(|(pair, verdict)| second.get(*pair) != Some(*verdict));
+        let expected: BTreeSet<_> = differ.map(|(pair, _)| pair.clone()).collect();
+        assert_eq!(found, expected, "{one}\n--- becomes ---\n{other}");
+        total += found.len();
+    }
+    assert!(total > 100, "only {total} pairs change");
 }

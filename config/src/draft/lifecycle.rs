@@ -232,7 +232,7 @@ fn after_has_node(before: &Cluster, after: &Cluster, pod: &Pod) -> bool {
     before.nodes.get(pod.node).is_some_and(|node| after.node_index(&node.name).is_some())
 }
 
-fn nowhere() -> Origin {
+pub(super) fn nowhere() -> Origin {
     Origin::whole(Document::whole(Source::new("pods that end", ""), Format::Toml))
 }
 

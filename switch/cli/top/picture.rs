@@ -6,7 +6,7 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Cell, Row, Table};
 
-use super::rates::{Rates, human};
+use super::rates::{Rates, human, percent};
 
 /// Draws all of it.
 pub(super) fn draw(frame: &mut Frame<'_>, rates: &Rates) {
@@ -67,11 +67,18 @@ fn workers(frame: &mut Frame<'_>, area: Rect, rates: &Rates) {
         Row::new([
             format!("{number} on core {}", worker.core),
             human(worker.frames),
-            format!("{:.0}%", worker.busy * 100.0),
+            percent(worker.busy),
+            percent(worker.split.receive),
+            percent(worker.split.pipeline),
+            percent(worker.split.send),
             human(worker.sleeps),
         ])
     });
-    let table = table("workers", &["WORKER", "PPS", "BUSY", "SLEEPS"], rows.collect());
+    let table = table(
+        "workers",
+        &["WORKER", "PPS", "BUSY", "RECEIVE", "PIPELINE", "SEND", "SLEEPS"],
+        rows.collect(),
+    );
     frame.render_widget(table, area);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Counters, Flows, Occupancy};
+use super::{Counters, Flows, Occupancy, StageCounters};
 
 /// Flows that are shown at most.
 const FLOWS_SHOWN: usize = 32;
@@ -44,6 +44,29 @@ pub(in crate::cli) struct WorkerRates {
     /// The part of its turns that found frames, of one.
     pub(in crate::cli) busy: f64,
     pub(in crate::cli) sleeps: f64,
+    /// How the time for a frame is divided, of one; from a sample.
+    pub(in crate::cli) split: Split,
+}
+
+/// What part of the time for a frame each stage takes; all zero where nothing was timed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(in crate::cli) struct Split {
+    pub(in crate::cli) receive: f64,
+    pub(in crate::cli) pipeline: f64,
+    pub(in crate::cli) send: f64,
+}
+
+impl Split {
+    fn between(before: &StageCounters, after: &StageCounters) -> Self {
+        let since = |of: fn(&StageCounters) -> u64| float(of(after).saturating_sub(of(before)));
+        let each = |nanos: f64, frames: f64| if frames > 0.0 { nanos / frames } else { 0.0 };
+        let frames = since(|stages| stages.frames);
+        let receive = each(since(|stages| stages.receive), frames);
+        let pipeline = each(since(|stages| stages.pipeline), frames);
+        let send = each(since(|stages| stages.send), since(|stages| stages.sent_frames));
+        let whole = (receive + pipeline + send).max(f64::EPSILON);
+        Self { receive: receive / whole, pipeline: pipeline / whole, send: send / whole }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -90,6 +113,7 @@ pub(super) fn rates(before: &Counters, after: &Counters, took: Duration) -> Rate
             frames: per_second(old.frames, worker.frames),
             busy: if turns == 0 { 0.0 } else { float(busy) / float(turns) },
             sleeps: per_second(old.sleeps, worker.sleeps),
+            split: Split::between(&old.stages, &worker.stages),
         }
     });
     let drops = after.drops.iter().filter(|(_, total)| *total > 0).map(|(reason, total)| {
@@ -133,6 +157,11 @@ const fn float(count: u64) -> f64 {
     count as f64
 }
 
+/// A part of one: `25%`.
+pub(in crate::cli) fn percent(part: f64) -> String {
+    format!("{:.0}%", part * 100.0)
+}
+
 /// A number with its thousands as a letter: `12.3k`.
 pub(in crate::cli) fn human(number: f64) -> String {
     let units = [(1e9, "G"), (1e6, "M"), (1e3, "k")];
@@ -164,6 +193,13 @@ mod tests {
                 busy_turns: frames,
                 idle_turns: frames * 3,
                 frames,
+                stages: StageCounters {
+                    frames,
+                    receive: frames * 200,
+                    pipeline: frames * 100,
+                    sent_frames: frames * 2,
+                    send: frames * 200,
+                },
                 ..WorkerCounters::default()
             }],
             ..Counters::default()
@@ -173,6 +209,9 @@ mod tests {
         assert!((rates.ports[0].received_frames - 10.0).abs() < 1e-9);
         assert!((rates.ports[0].received_bits - 8000.0).abs() < 1e-9);
         assert!((rates.workers[0].busy - 0.25).abs() < 1e-9);
+        let Split { receive, pipeline, send } = rates.workers[0].split;
+        assert!((receive - 0.5).abs() < 1e-9 && (pipeline - 0.25).abs() < 1e-9);
+        assert!((send - 0.25).abs() < 1e-9);
         assert_eq!(rates.drops.len(), 1);
         assert!((rates.drops[0].rate - 2.0).abs() < 1e-9);
         let frames = [("a", 100), ("b", 300), ("a", 100)];

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use super::RefusedBy;
-use super::{ConntrackReading, PortReading, Reading, WorkerReading};
+use super::{ConntrackReading, LinkReading, PortReading, Reading, TollRecord, WorkerReading};
 
 /// A reading in text.
 pub(super) fn write(reading: &Reading) -> String {
@@ -21,6 +21,8 @@ pub(super) fn write(reading: &Reading) -> String {
         events_lost,
         neighbours,
         duplicate_addresses,
+        deaths,
+        links,
     } = reading;
     let ConntrackReading { entries, capacity } = conntrack;
     let mut text = Text::default();
@@ -43,6 +45,7 @@ pub(super) fn write(reading: &Reading) -> String {
             text.sample(name, &[("worker", &index.to_string()), ("core", &core)], value(worker));
         }
     }
+    stages(&mut text, workers);
     let name = "kswitch_dns_answers_total";
     text.head(name, "counter", "Answers of the name servers, by transport and code.");
     for &(transport, code, count) in &dns.answers {
@@ -75,7 +78,59 @@ pub(super) fn write(reading: &Reading) -> String {
     text.gauge("kswitch_neighbours", "Machines outside that were asked for.", *neighbours);
     let help = "Addresses that more than one machine claims.";
     text.gauge("kswitch_duplicate_addresses", help, *duplicate_addresses);
+    let name = "kswitch_conntrack_ended_total";
+    text.head(name, "counter", "Flows that have ended, by cause.");
+    for &(cause, count) in deaths {
+        text.sample(name, &[("cause", cause)], count);
+    }
+    let name = "kswitch_link_frames_total";
+    text.head(name, "counter", "Frames on links that are faulty on purpose, by what befell them.");
+    for LinkReading { name: link, direction, toll } in links {
+        for (fate, count) in fates(toll) {
+            let labels = [("link", link.as_str()), ("direction", *direction), ("fate", fate)];
+            text.sample(name, &labels, count);
+        }
+    }
     text.0
+}
+
+/// What befell how many frames on a link.
+const fn fates(toll: &TollRecord) -> [(&'static str, u64); 8] {
+    let TollRecord { frames, lost, cut, full, duplicated, corrupted, reordered, delayed } = *toll;
+    [
+        ("come", frames),
+        ("lost", lost),
+        ("cut", cut),
+        ("full", full),
+        ("duplicated", duplicated),
+        ("corrupted", corrupted),
+        ("reordered", reordered),
+        ("delayed", delayed),
+    ]
+}
+
+/// What the stages of a frame's way took in the bursts that were timed.
+fn stages(text: &mut Text, workers: &[WorkerReading]) {
+    let name = "kswitch_worker_stage_seconds_total";
+    text.head(name, "counter", "Time that the timed bursts of a worker took, by stage.");
+    for (index, WorkerReading { core, stages, .. }) in workers.iter().enumerate() {
+        let (index, core) = (index.to_string(), core.to_string());
+        let parts =
+            [("receive", stages.receive), ("pipeline", stages.pipeline), ("send", stages.send)];
+        for (stage, nanos) in parts {
+            let labels = [("worker", index.as_str()), ("core", &core), ("stage", stage)];
+            let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+            text.value(name, &labels, format_args!("{seconds}.{rest:09}"));
+        }
+    }
+    let name = "kswitch_worker_stage_frames_total";
+    text.head(name, "counter", "Frames in the timed bursts of a worker, received and sent.");
+    for (index, WorkerReading { core, stages, .. }) in workers.iter().enumerate() {
+        let (index, core) = (index.to_string(), core.to_string());
+        for (way, count) in [("received", stages.frames), ("sent", stages.sent_frames)] {
+            text.sample(name, &[("worker", &index), ("core", &core), ("way", way)], count);
+        }
+    }
 }
 
 type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
@@ -128,6 +183,10 @@ impl Text {
     }
 
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.value(name, labels, format_args!("{value}"));
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: fmt::Arguments<'_>) {
         self.0.push_str(name);
         for (index, (label, value)) in labels.iter().enumerate() {
             let before = if index == 0 { '{' } else { ',' };
@@ -151,8 +210,7 @@ fn escaped(value: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::BalancerReading;
-    use super::super::DnsReading;
+    use super::super::{BalancerReading, DnsReading, StagesReading};
     use super::*;
 
     fn reading() -> Reading {
@@ -175,6 +233,7 @@ mod tests {
                 idle_turns: 6,
                 sleeps: 8,
                 frames: 9,
+                stages: StagesReading { receive: 1_500_000_000, ..StagesReading::default() },
             }],
             conntrack: ConntrackReading { entries: 10, capacity: 65_536 },
             dns: DnsReading { answers: vec![("udp", "NXDOMAIN", 11)], forwarded: 12 },
@@ -189,6 +248,12 @@ mod tests {
             events_lost: 12,
             neighbours: 13,
             duplicate_addresses: 1,
+            deaths: vec![("reset", 13)],
+            links: vec![LinkReading {
+                name: "ext/net".into(),
+                direction: "from",
+                toll: TollRecord { lost: 14, ..TollRecord::default() },
+            }],
         }
     }
 
@@ -217,6 +282,9 @@ mod tests {
             "kswitch_balancer_health_changes_total 13",
             "kswitch_conntrack_entries 10",
             "kswitch_conntrack_capacity 65536",
+            r#"kswitch_conntrack_ended_total{cause="reset"} 13"#,
+            r#"kswitch_link_frames_total{link="ext/net",direction="from",fate="lost"} 14"#,
+            r#"kswitch_worker_stage_seconds_total{worker="0",core="1",stage="receive"} 1.500000000"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }

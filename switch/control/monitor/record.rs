@@ -135,7 +135,7 @@ pub(super) fn of(
 
 /// A connection that was forgotten.
 pub(super) fn ended(subject: &Subject, time: SystemTime, death: &Death) -> EventRecord {
-    let Death { connection, cause } = death;
+    let Death { connection, cause: _ } = death;
     let mut record = about(subject, &connection.original);
     record.time = when(time);
     record.event = "closed".into();
@@ -143,15 +143,19 @@ pub(super) fn ended(subject: &Subject, time: SystemTime, death: &Death) -> Event
     let ends = (connection.forward.source, connection.forward.target);
     rewritten(&mut record, &connection.original, ends);
     record.endpoint_name = machine(subject, connection.forward.target.address);
-    let cause = match (cause, connection.life.state) {
+    record.cause = Some(cause(death).into());
+    record
+}
+
+/// Why a connection has ended: one of [`super::CAUSES`].
+pub(super) const fn cause(death: &Death) -> &'static str {
+    match (death.cause, death.connection.life.state) {
         (Cause::Removed, _) => "removed",
         (Cause::Displaced, _) => "displaced",
         (Cause::Silent, State::TimeWait | State::SctpClosed) => "finished",
         (Cause::Silent, State::Close) => "reset",
         (Cause::Silent, _) => "silent",
-    };
-    record.cause = Some(cause.into());
-    record
+    }
 }
 
 /// The policies that have a part in a refusal.

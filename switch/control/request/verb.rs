@@ -43,6 +43,13 @@ pub enum Verb {
         /// How long they may take, seconds; `None`: as long as they say.
         grace_seconds: Option<u64>,
     },
+    /// An object gets other labels.
+    Label {
+        /// Which: any kind.
+        object: WorkloadName,
+        /// Each label, and what it is to be; `None` to remove it.
+        labels: Vec<(String, Option<String>)>,
+    },
     /// A node is switched off, on, or taken away.
     Node {
         /// Which.
@@ -107,6 +114,24 @@ impl WorkloadName {
             "statefulset" | "statefulsets" | "sts" => Kind::StatefulSet,
             "daemonset" | "daemonsets" | "ds" => Kind::DaemonSet,
             _ => return None,
+        })
+    }
+}
+
+impl WorkloadName {
+    /// Its kind, of all there are; `None` where there is none of that name.
+    pub fn any_kind(&self) -> Option<kswitch_config::Kind> {
+        use kswitch_config::Kind;
+        let short = match self.kind.as_str() {
+            "po" | "pods" => Some(Kind::Pod),
+            "no" | "nodes" => Some(Kind::Node),
+            "ns" | "namespaces" => Some(Kind::Namespace),
+            "svc" | "services" => Some(Kind::Service),
+            "netpol" | "networkpolicies" => Some(Kind::NetworkPolicy),
+            _ => self.kind(),
+        };
+        short.or_else(|| {
+            Kind::ALL.into_iter().find(|kind| kind.name().eq_ignore_ascii_case(&self.kind))
         })
     }
 }
