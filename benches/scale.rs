@@ -160,8 +160,8 @@ fn compile(what: &str, cluster: Cluster) {
 
 fn main() {
     if std::env::args().any(|argument| argument == "cluster") {
-        compile("100,000 Services", &lab::cluster(100_000, 0));
-        compile("10,000 policies", &lab::cluster(1, 10_000));
+        compile("100,000 Services", lab::cluster(100_000, 0));
+        compile("10,000 policies", lab::cluster(1, 10_000));
         compile("5,000 ports", crowd(5_000));
         return;
     }

@@ -58,6 +58,8 @@ mod tests {
     use std::path::Path;
 
     const LAB: &str = r#"
+[lab]
+name = "gates"
 [[node]]
 name = "node-a"
 [[pod]]
