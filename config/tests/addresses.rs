@@ -139,17 +139,18 @@ fn what_is_behind_a_host_outside_is_outside_and_behind_nobody_else() {
         )
     };
     let routed = |cluster: &Cluster| texts(&cluster.externals[0].routes);
-    let cluster = load(&host("router", 7, "\"192.0.2.9/24\", \"0.0.0.0/0\""));
+    let cluster = load(&host("router", 7, "\"192.0.2.0/24\", \"0.0.0.0/0\""));
     assert_eq!(routed(&cluster), ["192.0.2.0/24", "0.0.0.0/0"]);
     let refused = |text: &str| {
         let text = format!("[lab]\nname = \"t\"\n{text}");
         load_text("lab.toml", &text, Path::new("")).unwrap_err().to_string()
     };
-    let twice = host("router", 7, "\"192.0.2.0/24\"") + &host("other", 8, "\"192.0.2.7/24\"");
+    let twice = host("router", 7, "\"192.0.2.0/24\"") + &host("other", 8, "\"192.0.2.0/24\"");
     for (text, expected) in [
         (twice, "is behind `router` already"),
         (host("router", 7, "\"10.5.0.0/16\""), "lies in 10.4.0.0/14 of `pod-cidrs`"),
         (host("router", 7, "\"2001:db8::/64\""), "no address of the family"),
+        (host("router", 7, "\"192.0.2.9/24\""), "write 192.0.2.0/24"),
         (host("router", 7, "\"somewhere\""), "somewhere"),
     ] {
         let said = refused(&text);

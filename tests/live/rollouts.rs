@@ -186,7 +186,7 @@ serviceName = "db"
 minReadySeconds = 1
 selector.matchLabels = {{ app = "db" }}
 template.metadata.labels = {{ app = "db" }}
-template.spec.containers = [{{ name = "c", command = ["sh", "-c", "sleep 0.2; touch /tmp/{name}-$HOSTNAME; exec sleep 1000"], readinessProbe = {{ exec = {{ command = ["sh", "-c", "test -e /tmp/{name}-$HOSTNAME"] }}, periodSeconds = 1 }} }}]
+template.spec.containers = [{{ name = "c", command = ["sh", "-c", "sleep 0.2; touch /tmp/{name}-$HOSTNAME; trap 'sleep 2; exit 0' TERM; while :; do sleep 0.1; done"], readinessProbe = {{ exec = {{ command = ["sh", "-c", "test -e /tmp/{name}-$HOSTNAME"] }}, periodSeconds = 1 }} }}]
 "#
         ),
     )?;

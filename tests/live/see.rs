@@ -207,11 +207,14 @@ fn examples_work() -> Result<(), Failed> {
     // the only lab of its own /run/kswitch would be chosen; beside those of other tests it is named
     let name = fresh_name();
     let text = format!("{}{MORE}{PROGRAMS}", quickstart(&name));
-    let lab = Lab::start(&name, &text)?;
+    let pools = "[cluster]\nload-balancer-pools = [\"203.0.113.0/28\"]\n";
+    let lab = Lab::start(&name, &text.replace("[cluster]\n", pools))?;
     let directory = tempfile::tempdir()?;
     let within = |path: &str| directory.path().join(path);
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/config"), within("config"))?;
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests"), within("tests"))?;
+    std::fs::create_dir_all(within("target/release"))?;
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kswitch"), within("target/release/kswitch"))?;
     std::fs::write(within("lab.toml"), quickstart(&fresh_name()))?;
     std::fs::write(within("shop.yaml"), POLICY)?;
     // what names no lab means this one
@@ -243,8 +246,12 @@ fn examples_work() -> Result<(), Failed> {
     Ok(())
 }
 
-/// The pods that examples name beside those of the quickstart lab.
+/// What examples name beside those of the quickstart lab.
 const PROGRAMS: &str = r#"
+[[ingress]]
+metadata = { name = "web" }
+spec.defaultBackend.service = { name = "frontend", port = { number = 80 } }
+
 [[pod]]
 metadata = { name = "worker" }
 spec = { nodeName = "node-a", containers = [{ name = "main", command = ["sleep", "1000"] }] }
