@@ -1,6 +1,8 @@
 //! The running lab that a command is about.
 
+use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -51,6 +53,12 @@ impl Lab {
     pub(super) fn ask_one(&self, request: &Request) -> Result<Response, Error> {
         let nothing = || Err(self.error(&ErrorKind::UnexpectedEof.into()));
         self.ask(request)?.next().unwrap_or_else(nothing)
+    }
+
+    /// Which socket its switch has: a switch that begins anew has another.
+    pub(super) fn incarnation(&self) -> Option<u64> {
+        let file = fs::symlink_metadata(socket::path_of(&self.directory, &self.name)).ok()?;
+        Some(file.ino())
     }
 
     fn error(&self, error: &io::Error) -> Error {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -19,6 +21,10 @@ pub(super) struct Arguments {
     binary: Option<PathBuf>,
 }
 
+/// How long the switch may take to answer again, and how often it is asked.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 const EXAMPLES: &str = "\
 Examples:
   kswitch upgrade
@@ -30,5 +36,15 @@ pub(super) fn run(lab: &Lab, Arguments { binary }: &Arguments) -> Result<ExitCod
         path.canonicalize().map_err(error)
     };
     let binary = binary.as_ref().map(absolute).transpose()?;
-    output::done(lab, &Request::Upgrade { binary })
+    let before = lab.incarnation();
+    let done = output::done(lab, &Request::Upgrade { binary })?;
+    // whoever calls next is to meet the one that goes on
+    let end = Instant::now() + PATIENCE;
+    while lab.incarnation() == before || lab.ask_one(&Request::ConntrackStats).is_err() {
+        if Instant::now() > end {
+            return Err(Error::new("the switch does not answer again"));
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    Ok(done)
 }

@@ -79,7 +79,7 @@ enum Line {
 }
 
 /// The socket of a lab.
-fn path_of(directory: &Path, lab: &str) -> PathBuf {
+pub(crate) fn path_of(directory: &Path, lab: &str) -> PathBuf {
     directory.join(format!("{lab}.sock"))
 }
 

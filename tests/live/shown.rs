@@ -50,7 +50,7 @@ fn the_page_is_a_map() -> Result<(), Failed> {
     let lab = Lab::start(&name, &format!("{}{CLOSED}", quickstart(&name)))?;
     let page = format!("http://{}/", lab.metrics().ok_or("no metrics address")?);
     let mut browser = Browser::open(&page)?;
-    browser.until("document.body.dataset.ready === 'true'")?;
+    browser.until("document.body?.dataset.ready === 'true'")?;
     assert_eq!(browser.value("document.title")?, "kswitch");
     for name in ["node/node-a", "node/node-b", "default/client", "default/frontend", "ext/internet"]
     {
