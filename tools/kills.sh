@@ -86,13 +86,18 @@ fi
 awk '
     FNR == NR { moment[++kills] = $1; next }
     /icmp_seq/ && match($0, /^\[[0-9.]+\]/) {
-        now = substr($0, 2, RLENGTH - 2)
+        now = substr($0, 2, RLENGTH - 2) + 0 # else it is compared as a text
         if (last) for (k = 1; k <= kills; k++)
             if (now > moment[k] && last < moment[k] + 1 && now - last > gap[k]) gap[k] = now - last
         last = now
     }
     END { for (k = 1; k <= kills; k++) printf "%.0f\n", gap[k] * 1000 }
 ' "$work/moments" "$work/ping" > "$work/gaps"
+if grep -qx 0 "$work/gaps"; then
+    echo "a kill that nobody noticed: the pings did not run" >&2
+    tail -3 "$work/ping" >&2
+    exit 1
+fi
 paste "$work/starts" "$work/gaps" | awk '{ printf "kill %d: ready in %s s, blackout %s ms\n", NR, $1, $2 }'
 sort -n "$work/gaps" | awk '
     { gap[NR] = $1 }

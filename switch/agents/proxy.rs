@@ -6,7 +6,7 @@
 //! tests, in the namespaces of the lab's load balancers otherwise.
 //!
 //! One connection: [`connection`] (TLS, HTTP/1.1 or HTTP/2) -> [`request`] (which rule, filters) ->
-//! [`guard`] (who may) -> [`cache`] -> [`choose`] (which place) -> [`forward`] (by a connection of the
+//! `guard` (who may) -> `cache` -> [`choose`] (which place) -> [`forward`] (by a connection of the
 //! [`pool`]).
 
 pub mod authority;

@@ -1,5 +1,5 @@
 //! ARP and neighbour discovery: the router answers for its own addresses and those it leads inside,
-//! hears what is said of others ([`super::resolve`]), and the bridge carries the rest.
+//! hears what is said of others (`resolve`), and the bridge carries the rest.
 
 use kswitch_tables::{Address, MacAddress, Port, PortRole, Route, RouterRole, Snapshot};
 use smoltcp::wire::{

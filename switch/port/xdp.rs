@@ -8,7 +8,7 @@
 //! by has room for one worker only.
 //!
 //! Interfaces that hand over frames with unfinished checksums (veth, whose other end expects that
-//! nobody looks) cannot say so here; [`unfinished`] finds them.
+//! nobody looks) cannot say so here; `unfinished` finds them.
 
 use std::fs::File;
 use std::io;

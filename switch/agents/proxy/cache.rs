@@ -1,7 +1,7 @@
 //! Answers that are kept to be given again, as RFC 9111 has it for caches that many share.
 //!
 //! Whether an answer may be kept, and whether one that is kept may be given, `http-cache-semantics`
-//! knows; what a BackendConfig says beside that is made part of what it is told ([`judge`]).
+//! knows; what a BackendConfig says beside that is made part of what it is told (`judge`).
 
 mod judge;
 mod keep;
