@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
-use tokio::sync::oneshot;
 
 use crate::rights::keeper;
 
@@ -38,14 +37,10 @@ impl Namespace {
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let namespace = Arc::clone(&self.0);
-        let (send, receive) = oneshot::channel();
-        keeper::ask(move || {
-            let result = setns(&*namespace, CloneFlags::CLONE_NEWNET)
-                .map_err(io::Error::from)
-                .and_then(|()| work());
-            // Nobody waits any more if the asking client has gone.
-            let _ = send.send(result);
-        })?;
-        receive.await.map_err(io::Error::other)?
+        keeper::done(move || {
+            setns(&*namespace, CloneFlags::CLONE_NEWNET)?;
+            work()
+        })
+        .await
     }
 }

@@ -33,27 +33,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// # Errors
 /// What the system says; `NotFound` when there is no such namespace or command.
 pub fn spawn(namespace: &str, command: &mut Command) -> io::Result<Child> {
-    inside(namespace, || command.spawn())
-}
-
-/// Does this on a thread that has become a host: programs started there see the host's network, name
-/// and files.
-///
-/// # Errors
-/// As [`spawn`].
-pub fn inside<T: Send>(
-    namespace: &str,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
     namespace::on_thread(|| {
         // what is missing is the same for all of them; `exec` tells of it
         become_host(namespace, None)?;
-        work()
+        command.spawn()
     })
 }
 
 /// Moves the calling thread into a namespace and its view of the machine, for good: for a thread
-/// that is about to turn into another program. Its host name is `hostname`, or else what its files
+/// that is about to turn into another program, or to start one and end. Its host name is `hostname`, or else what its files
 /// say. Answers what could not be had and can be done without, in words.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
+use tokio::sync::oneshot;
+
 type Work = Box<dyn FnOnce() + Send>;
 
 static KEEPER: OnceLock<Sender<Work>> = OnceLock::new();
@@ -49,6 +51,19 @@ pub fn ask(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 fn spawn(work: Work) -> io::Result<()> {
     thread::Builder::new().name("inside".into()).spawn(work).map(drop)
+}
+
+/// Does this as [`ask`] says; other tasks of the caller's thread go on meanwhile.
+///
+/// # Errors
+/// What `work` says, or that there is no thread for it.
+pub async fn done<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (sender, done) = oneshot::channel();
+    // whoever asked may have gone meanwhile
+    ask(move || drop(sender.send(work())))?;
+    done.await.map_err(io::Error::other)?
 }
 
 /// Does this as [`ask`] says, and waits for it.

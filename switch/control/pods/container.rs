@@ -14,7 +14,6 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::kept::{self, Entry, Output, Register};
@@ -117,16 +116,14 @@ pub(super) async fn start(
     security.group.or(security.user).map(|group| command.gid(group));
     security.user.map(|user| command.uid(user));
     let (namespace, runtime) = (namespace.to_owned(), Handle::current());
-    let spawned = spawn_blocking(move || {
-        keeper::wait(move || {
-            process::inside(&namespace, || {
-                rights::container(&security)?;
-                let _guard = runtime.enter();
-                command.spawn()
-            })
-        })
+    let spawned = keeper::done(move || {
+        // what is missing is the same for all of them; `exec` tells of it
+        process::become_host(&namespace, None)?;
+        rights::container(&security)?;
+        let _guard = runtime.enter();
+        command.spawn()
     });
-    let mut child = spawned.await.map_err(io::Error::other)??;
+    let mut child = spawned.await?;
     let id = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(io::ErrorKind::NotFound)?;
     if let Ears::Log(log, ..) = ears {
         for pipe in named {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use kswitch_config::{Action, Probe, Program};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::container::{self, Ears};
@@ -112,12 +111,10 @@ impl<'p> Asking<'p> {
             }
         };
         let (node, patience) = (self.target.node.clone(), self.probe.timeout);
-        let connected = spawn_blocking(move || {
-            keeper::wait(move || {
-                namespace::enter(&node, || std::net::TcpStream::connect_timeout(&to, patience))?
-            })
+        let connected = keeper::done(move || {
+            namespace::enter(&node, || std::net::TcpStream::connect_timeout(&to, patience))?
         });
-        let stream = connected.await.map_err(io::Error::other)??;
+        let stream = connected.await?;
         stream.set_nonblocking(true)?;
         TcpStream::from_std(stream)
     }
