@@ -1,7 +1,7 @@
 //! What the switch's threads, and the programs they start, may do: as little as they can do with.
 //!
-//! A lab is made with root's rights. From its start on the process has the [`LIVE`] ones, which
-//! changes of a running lab need, and can gain no others. Threads that read what others wrote have
+//! A lab is made with root's rights. From its start on the process has those that changes of a
+//! running lab need ([`keep_live`]), and can gain no others. Threads that read what others wrote have
 //! fewer: workers none at all and few system calls ([`calls`]), load balancers and name servers
 //! none. What they need of the rest now and then the [`keeper`] does for them. Containers' programs
 //! start with what their security context says ([`container`]).
@@ -19,42 +19,34 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// What changes of a running lab need: namespaces, links and mounts; raw and privileged sockets;
-/// locked memory of rings and sockets; signals to pods that run as somebody else; and whatever a
-/// container is given if it does not say.
-pub const LIVE: CapabilitySet = CapabilitySet::SYS_ADMIN
+/// What changes of a running lab need beside what containers are given: namespaces, links and mounts;
+/// locked memory of rings and sockets; programs in the kernel, and looks at processes of pods.
+const OWN: CapabilitySet = CapabilitySet::SYS_ADMIN
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::BPF)
     .union(CapabilitySet::IPC_LOCK)
     .union(CapabilitySet::SYS_RESOURCE)
-    .union(CapabilitySet::SYS_PTRACE)
-    .union(CONTAINER);
+    .union(CapabilitySet::SYS_PTRACE);
 
-/// What a container is given if it does not say.
-///
-/// Source: containerd, default Unix capabilities.
-const CONTAINER: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::FSETID)
-    .union(CapabilitySet::KILL)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID)
-    .union(CapabilitySet::SETPCAP)
-    .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::NET_RAW)
-    .union(CapabilitySet::SYS_CHROOT)
-    .union(CapabilitySet::MKNOD)
-    .union(CapabilitySet::AUDIT_WRITE)
-    .union(CapabilitySet::SETFCAP);
+/// What changes of a running lab need: raw and privileged sockets, and signals to pods that run as
+/// somebody else, are among what a container is given if it does not say.
+fn live() -> CapabilitySet {
+    OWN.union(named(&SecurityContext::default()))
+}
+
+/// The capabilities of a container.
+fn named(context: &SecurityContext) -> CapabilitySet {
+    context.capabilities.iter().filter_map(|name| CapabilitySet::from_name(name)).collect()
+}
 
 /// Gives up what no change of a running lab needs, for this thread and those it starts.
 ///
 /// # Errors
 /// What the system says, as to a thread that has not even these.
 pub fn keep_live() -> io::Result<()> {
-    bound_to(LIVE)?;
-    keep(LIVE)
+    let live = live();
+    bound_to(live)?;
+    keep(live)
 }
 
 /// From here on no program that this thread starts, or those that it starts, gains any right, as by
@@ -98,8 +90,7 @@ pub fn told(who: &str, given_up: io::Result<()>) {
 /// # Errors
 /// As [`keep_live`].
 pub fn container(context: &SecurityContext) -> io::Result<()> {
-    let named = context.capabilities.iter().filter_map(|name| CapabilitySet::from_name(name));
-    bound_to(named.fold(CapabilitySet::empty(), CapabilitySet::union))?;
+    bound_to(named(context))?;
     if !context.may_escalate {
         set_no_new_privs(true)?;
     }
@@ -144,12 +135,8 @@ mod tests {
         for name in kswitch_config::CAPABILITIES {
             assert!(CapabilitySet::from_name(name).is_some(), "{name}");
         }
-        let default: CapabilitySet = SecurityContext::default()
-            .capabilities
-            .iter()
-            .filter_map(|name| CapabilitySet::from_name(name))
-            .collect();
-        assert_eq!(default, CONTAINER);
+        // Source: linux/capability.h, containerd's default Unix capabilities
+        assert_eq!(named(&SecurityContext::default()).bits(), 0xa804_25fb);
     }
 
     #[test]
