@@ -223,7 +223,7 @@ impl Switch {
         let mut worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
         let (watch, capture) = (Arc::<Watch>::default(), Arc::<Capture>::default());
         worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
-        let manner = Manner { number, spin: options.spin, start: self.start, io: self.io };
+        let manner = Manner { number, spin: options.spin, io: self.io };
         let (pinned, is_pinned) = mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
             let done = core_affinity::set_for_current(core);

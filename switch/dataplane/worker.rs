@@ -37,8 +37,6 @@ pub struct Manner {
     pub number: usize,
     /// How long it polls on after its last frame before it sleeps.
     pub spin: Duration,
-    /// When the clock of ticks started.
-    pub start: Instant,
     /// How it reads and writes frames.
     pub io: Io,
 }
@@ -58,7 +56,7 @@ struct Receiver {
 }
 
 /// Nanoseconds of a tick.
-const TICK_NANOS: u64 = 100_000_000;
+const TICK_NANOS: u64 = 1_000_000_000 / Tick::PER_SECOND as u64;
 
 /// Frames that a queue is asked for at once when it had none lately.
 const APPETITE_LEAST: usize = 4;
@@ -127,7 +125,8 @@ impl Worker {
     /// # Errors
     /// If waiting fails, a queue cannot be waited for, or io_uring is refused that was insisted on.
     pub fn run(mut self, mut poll: Poll, manner: &Manner) -> io::Result<()> {
-        let Manner { number, spin, start, io } = *manner;
+        let Manner { number, spin, io } = *manner;
+        let start = self.start;
         self.outbox.number(number);
         match io {
             Io::ReadWrite => {}
@@ -151,7 +150,7 @@ impl Worker {
                 if !now {
                     self.pipeline.counters.sleeps.add(1);
                 }
-                let timeout = if now { Some(Duration::ZERO) } else { self.patience(start) };
+                let timeout = if now { Some(Duration::ZERO) } else { self.patience() };
                 self.wait(&mut poll, &mut events, timeout)?;
             }
             turns += 1;
@@ -377,9 +376,9 @@ impl Worker {
     /// How long to sleep: until the next frame is through with its link, in whole milliseconds, as
     /// poll would sleep longer than it is told, or until neighbours are looked for; `None`: until
     /// something comes.
-    fn patience(&self, start: Instant) -> Option<Duration> {
+    fn patience(&self) -> Option<Duration> {
         let looks = self.pipeline.has_pending().then_some(PENDING_LOOK);
-        let left = self.outbox.next_at().map(|at| at.saturating_sub(nanos_since(start)));
+        let left = self.outbox.next_at().map(|at| at.saturating_sub(nanos_since(self.start)));
         let through = left.map(|left| Duration::from_millis(left / 1_000_000));
         looks.into_iter().chain(through).min()
     }
