@@ -5,7 +5,7 @@ use super::{accept, one_of};
 use crate::error::Findings;
 use crate::gateway_api::BackendTlsPolicy;
 use crate::gke::{
-    BackendConfig, Cdn, FrontendConfig, GcpBackendPolicy, HealthCheck, HealthCheckPolicy,
+    BackendConfig, Cdn, Draining, FrontendConfig, GcpBackendPolicy, HealthCheck, HealthCheckPolicy,
     ManagedCertificate, TargetRef,
 };
 use crate::path::Path;
@@ -47,13 +47,36 @@ pub(super) fn within(
     }
 }
 
+/// How long requests, and places that go, have.
+fn patience(
+    path: &Path<'_>,
+    timeout: Option<i64>,
+    draining: Option<&Draining>,
+    findings: &mut Findings,
+) {
+    within(findings, path.key("timeoutSec"), timeout, (1, TIMEOUT_MAX));
+    let draining = draining.and_then(|at| at.draining_timeout_sec);
+    let at = path.key("connectionDraining");
+    within(findings, at.key("drainingTimeoutSec"), draining, (0, DRAINING_MAX));
+}
+
+/// How often places are checked, how long they have, and how many answers count.
+fn pace(
+    path: &Path<'_>,
+    [interval, timeout]: [Option<i64>; 2],
+    [healthy, unhealthy]: [Option<i64>; 2],
+    findings: &mut Findings,
+) {
+    within(findings, path.key("checkIntervalSec"), interval, (1, 300));
+    within(findings, path.key("timeoutSec"), timeout, (1, 300));
+    within(findings, path.key("healthyThreshold"), healthy, (1, 10));
+    within(findings, path.key("unhealthyThreshold"), unhealthy, (1, 10));
+}
+
 pub(super) fn check_backend_config(object: &BackendConfig, findings: &mut Findings) {
     let spec = &object.spec;
     let path = Path::Root.key("spec");
-    within(findings, path.key("timeoutSec"), spec.timeout_sec, (1, TIMEOUT_MAX));
-    let draining = spec.connection_draining.as_ref().and_then(|at| at.draining_timeout_sec);
-    let at = path.key("connectionDraining");
-    within(findings, at.key("drainingTimeoutSec"), draining, (0, DRAINING_MAX));
+    patience(&path, spec.timeout_sec, spec.connection_draining.as_ref(), findings);
     if let Some(affinity) = &spec.session_affinity {
         let at = path.key("sessionAffinity");
         let word = Some(affinity.affinity_type.as_str()).filter(|word| !word.is_empty());
@@ -104,10 +127,8 @@ fn is_name(word: &str) -> bool {
 }
 
 fn health(path: Path<'_>, check: &HealthCheck, findings: &mut Findings) {
-    within(findings, path.key("checkIntervalSec"), check.check_interval_sec, (1, 300));
-    within(findings, path.key("timeoutSec"), check.timeout_sec, (1, 300));
-    within(findings, path.key("healthyThreshold"), check.healthy_threshold, (1, 10));
-    within(findings, path.key("unhealthyThreshold"), check.unhealthy_threshold, (1, 10));
+    let times = [check.check_interval_sec, check.timeout_sec];
+    pace(&path, times, [check.healthy_threshold, check.unhealthy_threshold], findings);
     within(findings, path.key("port"), check.port, (1, 65_535));
     one_of(findings, path.key("type"), check.type_.as_deref(), &["HTTP", "HTTPS", "HTTP2"]);
     if let (Some(timeout), Some(interval)) = (check.timeout_sec, check.check_interval_sec)
@@ -156,10 +177,7 @@ pub(super) fn check_backend_policy(object: &GcpBackendPolicy, findings: &mut Fin
     target(path.key("targetRef"), &object.spec.target_ref, &["Service"], findings);
     let path = path.key("default");
     let spec = &object.spec.default;
-    within(findings, path.key("timeoutSec"), spec.timeout_sec, (1, TIMEOUT_MAX));
-    let draining = spec.connection_draining.as_ref().and_then(|at| at.draining_timeout_sec);
-    let at = path.key("connectionDraining");
-    within(findings, at.key("drainingTimeoutSec"), draining, (0, DRAINING_MAX));
+    patience(&path, spec.timeout_sec, spec.connection_draining.as_ref(), findings);
     if let Some(affinity) = &spec.session_affinity {
         let at = path.key("sessionAffinity");
         one_of(findings, at.key("type"), Some(&affinity.type_), &AFFINITIES);
@@ -175,10 +193,8 @@ pub(super) fn check_health_policy(object: &HealthCheckPolicy, findings: &mut Fin
     target(path.key("targetRef"), &object.spec.target_ref, &["Service"], findings);
     let path = path.key("default");
     let spec = &object.spec.default;
-    within(findings, path.key("checkIntervalSec"), spec.check_interval_sec, (1, 300));
-    within(findings, path.key("timeoutSec"), spec.timeout_sec, (1, 300));
-    within(findings, path.key("healthyThreshold"), spec.healthy_threshold, (1, 10));
-    within(findings, path.key("unhealthyThreshold"), spec.unhealthy_threshold, (1, 10));
+    let times = [spec.check_interval_sec, spec.timeout_sec];
+    pace(&path, times, [spec.healthy_threshold, spec.unhealthy_threshold], findings);
     if let Some(config) = &spec.config {
         let kinds = ["HTTP", "HTTPS", "HTTP2", "TCP", "GRPC"];
         let at = path.key("config");

@@ -13,7 +13,8 @@ use super::objects::PolicyObjects;
 use super::security::SecurityPolicy;
 use super::template::HeaderTemplate;
 use crate::gke::{
-    BackendConfigSpec, BackendPolicyDefault, HealthCheck, HealthDefault, HttpHealthCheck, TargetRef,
+    BackendConfigSpec, BackendPolicyDefault, Draining, HealthCheck, HealthDefault, HttpHealthCheck,
+    TargetRef,
 };
 
 /// Annotations of a Service that name its BackendConfigs.
@@ -104,6 +105,14 @@ fn seconds(value: Option<i64>) -> Option<Duration> {
     value.and_then(|at| u64::try_from(at).ok()).map(Duration::from_secs)
 }
 
+/// Sets how long requests, and places that go, have.
+fn patience(timeout: Option<i64>, draining: Option<&Draining>, backend: &mut Backend) {
+    backend.timeout = seconds(timeout).unwrap_or(backend.timeout);
+    if let Some(draining) = draining {
+        backend.draining = seconds(draining.draining_timeout_sec);
+    }
+}
+
 fn security(objects: &PolicyObjects, namespace: &str, name: &str) -> Option<Arc<SecurityPolicy>> {
     let found = named(&objects.security_policies, namespace, name);
     // such policies are of a project, not of a namespace
@@ -153,12 +162,7 @@ fn configured(
         logging,
         health_check,
     } = spec;
-    if let Some(timeout) = seconds(*timeout_sec) {
-        backend.timeout = timeout;
-    }
-    if let Some(draining) = connection_draining {
-        backend.draining = seconds(draining.draining_timeout_sec);
-    }
+    patience(*timeout_sec, connection_draining.as_ref(), backend);
     if let Some(by) = session_affinity {
         backend.affinity = affinity(&by.affinity_type, by.affinity_cookie_ttl_sec);
     }
@@ -211,12 +215,7 @@ fn by_policy(
         iap,
         logging,
     } = spec;
-    if let Some(timeout) = seconds(*timeout_sec) {
-        backend.timeout = timeout;
-    }
-    if let Some(draining) = connection_draining {
-        backend.draining = seconds(draining.draining_timeout_sec);
-    }
+    patience(*timeout_sec, connection_draining.as_ref(), backend);
     if let Some(by) = session_affinity {
         backend.affinity = affinity(&by.type_, by.cookie_ttl_sec);
     }
@@ -252,8 +251,7 @@ fn checked(check: &HealthCheck, spec: &mut HealthCheckSpec) {
         port: number,
     } = check;
     times(*check_interval_sec, *timeout_sec, spec);
-    spec.healthy = count(*healthy_threshold).unwrap_or(spec.healthy);
-    spec.unhealthy = count(*unhealthy_threshold).unwrap_or(spec.unhealthy);
+    thresholds(*healthy_threshold, *unhealthy_threshold, spec);
     if let Some(kind) = type_ {
         spec.is_secure = kind != "HTTP";
     }
@@ -274,6 +272,12 @@ fn times(interval: Option<i64>, timeout: Option<i64>, spec: &mut HealthCheckSpec
     }
 }
 
+/// Sets how many answers in a row count.
+fn thresholds(healthy: Option<i64>, unhealthy: Option<i64>, spec: &mut HealthCheckSpec) {
+    spec.healthy = count(healthy).unwrap_or(spec.healthy);
+    spec.unhealthy = count(unhealthy).unwrap_or(spec.unhealthy);
+}
+
 fn checked_by_policy(check: &HealthDefault, spec: &mut HealthCheckSpec) {
     let HealthDefault {
         check_interval_sec,
@@ -284,8 +288,7 @@ fn checked_by_policy(check: &HealthDefault, spec: &mut HealthCheckSpec) {
         config,
     } = check;
     times(*check_interval_sec, *timeout_sec, spec);
-    spec.healthy = count(*healthy_threshold).unwrap_or(spec.healthy);
-    spec.unhealthy = count(*unhealthy_threshold).unwrap_or(spec.unhealthy);
+    thresholds(*healthy_threshold, *unhealthy_threshold, spec);
     let Some(config) = config else { return };
     spec.is_http = matches!(config.type_.as_str(), "HTTP" | "HTTPS" | "HTTP2");
     spec.is_secure = matches!(config.type_.as_str(), "HTTPS" | "HTTP2");

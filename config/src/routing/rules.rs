@@ -9,7 +9,7 @@ use super::matching::{Match, PathMatch, ValueMatch, expression};
 use super::model::{Backend, Persistence, PersistenceKind, Rule, Target, TargetBackend, Timeouts};
 use super::time::timeout;
 use crate::gateway_api::{
-    BackendReference, GrpcMatch, GrpcRule, HttpRule, L4Rule, RouteFilter, RouteMatch,
+    BackendReference, GrpcMatch, GrpcRule, HttpRule, L4Rule, RouteBackend, RouteFilter, RouteMatch,
     SessionPersistence, ValueMatchSpec,
 };
 
@@ -47,11 +47,7 @@ impl Reader<'_, '_> {
         let made = Rule {
             name: self.name(index, rule.name.as_deref()),
             filters: self.filters(&rule.filters),
-            targets: rule
-                .backend_refs
-                .iter()
-                .map(|at| self.target(&at.reference(), &at.filters))
-                .collect(),
+            targets: self.targets(&rule.backend_refs),
             timeouts: Timeouts {
                 request: time(times.request),
                 backend: time(times.backend_request),
@@ -67,11 +63,7 @@ impl Reader<'_, '_> {
         let made = Rule {
             name: self.name(index, rule.name.as_deref()),
             filters: self.filters(&rule.filters),
-            targets: rule
-                .backend_refs
-                .iter()
-                .map(|at| self.target(&at.reference(), &at.filters))
-                .collect(),
+            targets: self.targets(&rule.backend_refs),
             timeouts: Timeouts::default(),
             persistence: rule.session_persistence.as_ref().map(persistence),
         };
@@ -106,6 +98,10 @@ impl Reader<'_, '_> {
             self.problems.push(("UnsupportedValue", unusable.clone()));
         }
         made
+    }
+
+    fn targets(&mut self, list: &[RouteBackend]) -> Vec<Target> {
+        list.iter().map(|at| self.target(&at.reference(), &at.filters)).collect()
     }
 
     fn target(&mut self, reference: &BackendReference, list: &[RouteFilter]) -> Target {
