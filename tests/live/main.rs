@@ -4,6 +4,10 @@
 //! from outside (ping, traceroute, iperf3) are ignored where these are missing.
 
 #![allow(
+    clippy::duplicate_mod,
+    reason = "random labs and random clusters each bring their numbers with them"
+)]
+#![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -1,32 +1,19 @@
 //! Random labs, and random packets in them.
 
+#[path = "../../config/tests/support/numbers.rs"]
+mod numbers;
+
 use std::fmt::Write;
 use std::net::IpAddr;
 
 use kswitch_config::{Cluster, PlannedPort};
 use kswitch_tables::{Address, Endpoint, Flow, Protocol};
 
-/// Numbers that follow from a seed (`SplitMix64`).
-pub(crate) struct Random(u64);
+pub(crate) use numbers::Random;
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678_9abc_def1)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % n.max(1) as u64).unwrap()
-    }
-
-    fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
+        Self::salted(seed, 0x1234_5678_9abc_def1)
     }
 }
 

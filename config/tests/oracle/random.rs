@@ -1,5 +1,8 @@
 //! Random clusters, and random changes to them.
 
+#[path = "../support/numbers.rs"]
+mod numbers;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,32 +11,11 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kswitch_config::{Cluster, Node, Observed, Pod};
 use serde_json::{Value, json};
 
-/// Numbers that follow from a seed.
-pub(crate) struct Random(u64);
+pub(crate) use numbers::Random;
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).unwrap()
-    }
-
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.below(of.len())]
+        Self::salted(seed, 0x5851_f42d_4c95_7f2d)
     }
 }
 
