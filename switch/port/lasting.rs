@@ -46,6 +46,27 @@ impl Lasting {
         Ok(Self { base, octets, taken: 0 })
     }
 
+    /// Has all of it cleared and entered in the page tables now, rather than page by page under the
+    /// first frames that touch it: to clear one of 2 MB takes as long as hundreds of frames.
+    ///
+    /// A kernel older than this advice (5.14) leaves it as it is.
+    ///
+    /// Source: `madvise(2)`, `MADV_POPULATE_WRITE`.
+    ///
+    /// # Errors
+    /// There is no memory behind it.
+    #[expect(unsafe_code, reason = "madvise")]
+    pub fn populate(&self) -> io::Result<()> {
+        // SAFETY: the range is mapped for good, and what is in it stays as it is.
+        let code = unsafe {
+            libc::madvise(self.base.as_ptr().cast(), self.octets, libc::MADV_POPULATE_WRITE)
+        };
+        match io::Error::last_os_error() {
+            error if code != 0 && error.raw_os_error() != Some(libc::EINVAL) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The next so many words; `None` if there are not as many.
     pub fn words(&mut self, count: usize) -> Option<&'static [AtomicU64]> {
         self.take(count)
@@ -108,6 +129,22 @@ mod tests {
         let mut first = Lasting::map(&file, 4096).unwrap();
         first.words(3).unwrap()[2].store(7, Relaxed);
         assert_eq!(Lasting::map(&file, 4096).unwrap().words(3).unwrap()[2].load(Relaxed), 7);
+    }
+
+    #[test]
+    fn memory_is_there_before_it_is_touched_and_keeps_what_it_had() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let mut memory = Lasting::map(&file, 1 << 20).unwrap();
+        memory.words(2).unwrap()[1].store(5, Relaxed);
+        memory.populate().unwrap();
+        // proc_pid_smaps(5): what the process has of each mapping
+        let address = format!("{:x}-", memory.base.as_ptr().addr());
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = smaps.lines().skip_while(|line| !line.starts_with(&address));
+        let resident = mapping.skip(1).find(|line| line.starts_with("Rss:")).unwrap();
+        assert_eq!(resident.split_whitespace().nth(1), Some("1024"));
+        assert_eq!(Lasting::map(&file, 4096).unwrap().words(2).unwrap()[1].load(Relaxed), 5);
     }
 
     #[test]

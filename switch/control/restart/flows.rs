@@ -165,6 +165,7 @@ impl Flows {
                 io::ErrorKind::UnexpectedEof => "they were of another size".to_owned(),
                 _ => unreadable(error),
             })?;
+        memory.populate().map_err(unreadable)?;
         let short = || "their file is too short".to_owned();
         let words = memory.words(HEADER).ok_or_else(short)?;
         let found = Header::read(words).ok_or("their file is none of ours")?;
