@@ -8,7 +8,7 @@ use kswitch_tables::{
 
 use super::decision::{Crossed, Decision};
 use super::forwarding::forwarding_at;
-use super::masquerade::candidates;
+use super::masquerade::substitutes;
 use super::pipeline::{At, Pipeline, Refusal};
 use super::rewrite::deltas;
 use super::translate::{Translation, frontend_at};
@@ -188,35 +188,77 @@ impl Pipeline {
         way: &Way,
         state: State,
     ) -> Result<Binding, DropReason> {
-        let At { snapshot, now, ingress, .. } = at;
-        let (mut reclaimed, random) = (false, self.random.next());
-        for port in candidates(flow.source.port, random) {
-            let (source, target) = rewritten(flow, way, port);
-            let (forward, backward) = bindings(snapshot, ingress, flow, way, (source, target));
-            let reply = Flow { protocol: flow.protocol, source: target, target: source };
-            let conntrack = &self.shared.conntrack;
-            let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
-            if bound == Err(BindError::Full) && !reclaimed {
-                reclaimed = true;
-                if let Some(death) = conntrack.reclaim(flow, now) {
-                    if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_on()) {
-                        let Death { connection, .. } = death;
-                        let what = What::Displaced(connection.life.state);
-                        watch.tell(at.event(Some(connection.original), None, what));
-                    }
-                    bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+        let reason = |error| match error {
+            BindError::ReplyTaken => DropReason::NoSourcePort,
+            BindError::Full => DropReason::ConntrackFull,
+            BindError::Contended => DropReason::ConntrackContended,
+        };
+        match self.bind_from(at, flow, way, state, flow.source.port) {
+            Err(BindError::ReplyTaken) if is_numbered(flow) => {}
+            bound => return bound.map_err(reason),
+        }
+        let mut ports = substitutes(flow.source.port, self.random.next());
+        loop {
+            // reads of memory that nobody has looked at lately go on side by side
+            let mut group = [None; PORTS_AT_ONCE];
+            for (place, port) in group.iter_mut().zip(&mut ports) {
+                let reply = answers(flow, rewritten(flow, way, port));
+                let hash = self.shared.conntrack.hash(&reply);
+                self.shared.conntrack.warm(&reply, hash);
+                *place = Some((port, reply, hash));
+            }
+            if group.first().is_none_or(Option::is_none) {
+                return Err(DropReason::NoSourcePort);
+            }
+            for (port, reply, hash) in group.into_iter().flatten() {
+                if self.shared.conntrack.find(&reply, hash).is_some() {
+                    continue;
+                }
+                match self.bind_from(at, flow, way, state, port) {
+                    // by another thread, meanwhile
+                    Err(BindError::ReplyTaken) => {}
+                    bound => return bound.map_err(reason),
                 }
             }
-            match bound {
-                Ok(Bound::New(found) | Bound::Existing(found)) => return Ok(found.binding),
-                Err(BindError::ReplyTaken) if is_numbered(flow) => {}
-                Err(BindError::ReplyTaken) => return Err(DropReason::NoSourcePort),
-                Err(BindError::Full) => return Err(DropReason::ConntrackFull),
-                Err(BindError::Contended) => return Err(DropReason::ConntrackContended),
-            }
         }
-        Err(DropReason::NoSourcePort)
     }
+
+    /// Records both directions under this source port; if there is no room, in the place of a
+    /// connection that can be spared.
+    fn bind_from(
+        &self,
+        at: At<'_>,
+        flow: &Flow,
+        way: &Way,
+        state: State,
+        port: u16,
+    ) -> Result<Binding, BindError> {
+        let At { snapshot, now, ingress, .. } = at;
+        let ends = rewritten(flow, way, port);
+        let (forward, backward) = bindings(snapshot, ingress, flow, way, ends);
+        let reply = answers(flow, ends);
+        let conntrack = &self.shared.conntrack;
+        let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+        if bound == Err(BindError::Full)
+            && let Some(Death { connection, .. }) = conntrack.reclaim(flow, now)
+        {
+            if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_on()) {
+                let what = What::Displaced(connection.life.state);
+                watch.tell(at.event(Some(connection.original), None, what));
+            }
+            bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+        }
+        let (Bound::New(found) | Bound::Existing(found)) = bound?;
+        Ok(found.binding)
+    }
+}
+
+/// Ports that are looked up side by side.
+const PORTS_AT_ONCE: usize = 16;
+
+/// The flow of the answers to what leaves with this source and target.
+const fn answers(flow: &Flow, (source, target): (Endpoint, Endpoint)) -> Flow {
+    Flow { protocol: flow.protocol, source: target, target: source }
 }
 
 /// Whether another source port (or echo identifier) could tell the flow apart.

@@ -1,8 +1,13 @@
 //! Which source ports to try for a flow whose own is taken.
 
-/// Ports tried before a flow is refused. The space of one target holds 32,256 of them; a run of
-/// this length that is wholly taken means that it is nearly full.
+/// Ports tried before a flow is refused. Tries are spread over all that a target has, so that of a
+/// hundred flows one fails when only one port in fifty is free.
 pub const ATTEMPTS_MAX: u32 = 256;
+
+/// How far apart ports tried one after the other are, in places of their range: a prime that divides
+/// the size of no range, and near the golden section of the largest, which spreads them evenly. Taken
+/// ports often lie in a row, as clients number them, and a search along the row would find none.
+const STRIDE: u32 = 20_011;
 
 /// The range in which the substitute of `port` must lie, so that a privileged port stays one.
 ///
@@ -15,19 +20,19 @@ const fn range(port: u16) -> (u16, u16) {
     }
 }
 
-/// Source ports to try in order: the flow's own, then others of its parity from a random start
-/// onward.
+/// Source ports to try in order where the flow's own is taken: others of its parity, from a random
+/// start.
 ///
-/// Keeping the port where possible also keeps the mapping the same for every target; keeping it
-/// even or odd keeps pairs apart, as RTP's.
+/// Keeping the port where possible keeps the mapping the same for every target; keeping it even or
+/// odd keeps pairs apart, as RTP's.
 /// Source: RFC 4787 REQ-1, REQ-3, REQ-4.
-pub fn candidates(own: u16, random: u32) -> impl Iterator<Item = u16> {
+pub fn substitutes(own: u16, random: u32) -> impl Iterator<Item = u16> {
     let (low, high) = range(own);
     let first = u32::from(low) + u32::from((own ^ low) & 1);
     let count = (u32::from(high) - first) / 2 + 1;
-    let others = (0..ATTEMPTS_MAX.min(count))
-        .filter_map(move |n| u16::try_from(first + (random % count + n) % count * 2).ok());
-    std::iter::once(own).chain(others.filter(move |port| *port != own))
+    (0..ATTEMPTS_MAX.min(count))
+        .filter_map(move |n| u16::try_from(first + (random % count + n * STRIDE) % count * 2).ok())
+        .filter(move |port| *port != own)
 }
 
 #[cfg(test)]
@@ -35,16 +40,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_own_port_comes_first_and_privilege_and_parity_are_kept() {
+    fn privilege_and_parity_are_kept_and_no_port_comes_twice() {
         for (own, low, high) in [(80, 1, 511), (600, 600, 1023), (5000, 1024, 65535)] {
             for random in [0, 1, 77_777, u32::MAX] {
-                let tried: Vec<u16> = candidates(own, random).collect();
-                assert_eq!(tried[0], own);
+                let tried: Vec<u16> = substitutes(own, random).collect();
                 assert!(tried.iter().all(|port| (low..=high).contains(port)));
                 assert!(tried.iter().all(|port| port % 2 == own % 2));
+                assert!(!tried.contains(&own));
                 let unique: std::collections::HashSet<_> = tried.iter().collect();
                 assert_eq!(unique.len(), tried.len());
             }
+        }
+    }
+
+    #[test]
+    fn a_gap_is_found_behind_a_long_row_of_taken_ports() {
+        for random in (0..u32::MAX).step_by(1_000_003) {
+            let tried = substitutes(1024, random).position(|port| port > 61_000);
+            assert!(tried.is_some_and(|tried| tried < 32), "{random}: {tried:?}");
         }
     }
 }
