@@ -62,6 +62,7 @@
 //! two threads, four slots to look through, and few words.
 
 mod atomic;
+mod blocks;
 mod change;
 #[cfg(test)]
 #[cfg(loom)]
@@ -83,11 +84,13 @@ use std::ops::Range;
 
 use atomic::Ordering::{Acquire, Relaxed};
 use atomic::{AtomicLife, AtomicStamp, AtomicU32, AtomicU64, AtomicUsize, fence, pause};
+use blocks::Blocks;
 pub(crate) use plant::Plant;
 use plant::Plants;
 use room::Room;
 use word::{Phase, Stamp};
 
+pub use blocks::BLOCK;
 pub use change::Lost;
 pub use insert::{Inserted, Refused, Reservation, Reserved};
 pub use word::Life;
@@ -148,6 +151,7 @@ pub struct SlotTable<const KEY: usize, const VALUE: usize> {
     mask: u32,
     capacity: usize,
     count: Count,
+    blocks: Blocks,
     plants: Plants,
 }
 
@@ -199,6 +203,7 @@ impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
         let capacity = capacity.min(slots.len() / 2).max(1);
         Self {
             mask: u32::try_from(slots.len() - 1).unwrap_or(u32::MAX),
+            blocks: Blocks::new(slots.len(), matches!(slots, Room::Lent(_))),
             slots,
             capacity,
             count: Count(AtomicUsize::new(0)),

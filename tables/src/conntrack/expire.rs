@@ -3,7 +3,7 @@
 use super::binding::Layout;
 use super::table::Table;
 use super::{Connection, Conntrack, Direction, Found, Timeouts};
-use crate::slots::WINDOW;
+use crate::slots::{BLOCK, WINDOW};
 use crate::{Flow, Tick};
 
 /// How long a half-open connection must have been silent to make room for another, ticks.
@@ -44,10 +44,13 @@ pub struct Cursor {
 }
 
 impl Conntrack {
-    /// Removes silent connections among the next `slots` slots of the walk; answers how many.
+    /// Removes silent connections among the next `slots` slots of the walk, in whole blocks of
+    /// [`BLOCK`]; answers how many. There must be one walk at a time.
     ///
     /// A connection of which a frame is seen meanwhile stays. There are at most four slots per
     /// connection of the table's capacity, up to twice as many where that is no power of two.
+    ///
+    /// **Cost**: a bit of each block, and a read of every slot of those that have connections.
     pub fn expire(
         &self,
         cursor: &mut Cursor,
@@ -57,22 +60,23 @@ impl Conntrack {
         mut on_death: impl FnMut(Death),
     ) -> usize {
         let mut ended = 0;
-        for _ in 0..slots {
-            let [v4, v6] = self.slots();
+        let mut end = |connection| {
+            ended += 1;
+            on_death(Death { connection, cause: Cause::Silent });
+        };
+        let [v4, v6] = self.slots();
+        for _ in 0..slots.div_ceil(BLOCK as usize) {
             let next = cursor.next;
-            cursor.next += 1;
+            let index = |next| u32::try_from(next).unwrap_or(u32::MAX);
+            if next < v4 {
+                self.v4.expire_block(index(next), now, timeouts, &mut end);
+            } else {
+                self.v6.expire_block(index(next - v4), now, timeouts, &mut end);
+            }
+            cursor.next += u64::from(BLOCK);
             if cursor.next >= v4 + v6 {
                 cursor.next = 0;
                 cursor.rounds += 1;
-            }
-            let death = if next < v4 {
-                u32::try_from(next).ok().and_then(|index| self.v4.expire(index, now, timeouts))
-            } else {
-                u32::try_from(next - v4).ok().and_then(|index| self.v6.expire(index, now, timeouts))
-            };
-            if let Some(connection) = death {
-                ended += 1;
-                on_death(Death { connection, cause: Cause::Silent });
             }
         }
         ended
@@ -118,6 +122,18 @@ impl Conntrack {
 }
 
 impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, VALUE> {
+    fn expire_block(
+        &self,
+        first: u32,
+        now: Tick,
+        timeouts: &Timeouts,
+        end: &mut impl FnMut(Connection),
+    ) {
+        self.slots.walk_block(first, |index| {
+            self.expire(index, now, timeouts).into_iter().for_each(&mut *end);
+        });
+    }
+
     fn expire(&self, index: u32, now: Tick, timeouts: &Timeouts) -> Option<Connection> {
         let (flow, found) = self.direction(index)?;
         if !timeouts.are_over(found.life, now) {

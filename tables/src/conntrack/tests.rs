@@ -1,4 +1,5 @@
 use super::*;
+use crate::slots::BLOCK;
 use crate::{Address, Endpoint, Generation, HopId, LoadId, PortId};
 
 pub(super) const NOW: Tick = Tick(1_000);
@@ -389,7 +390,7 @@ fn of_half_open_connections_the_newest_is_refused() {
 }
 
 #[test]
-fn the_walk_takes_any_number_of_slots_at_a_time() {
+fn the_walk_takes_whole_blocks_at_a_time() {
     let conntrack = Conntrack::new(40, 40, 1);
     for client in 0..30 {
         let (original, rewritten) = translated(client);
@@ -400,8 +401,13 @@ fn the_walk_takes_any_number_of_slots_at_a_time() {
     let mut cursor = Cursor::default();
     let mut deaths = 0;
     let round = conntrack.slots().iter().sum::<u64>();
-    for _ in 0..round.div_ceil(7) {
-        deaths += conntrack.expire(&mut cursor, 7, Tick(90_000), &Timeouts::default(), |_| ());
+    let blocks = round / u64::from(BLOCK);
+    for (slots, calls) in [(7, blocks - 2), (BLOCK as usize + 1, 1)] {
+        assert_eq!(cursor.rounds, 0);
+        for _ in 0..calls {
+            let timeouts = Timeouts::default();
+            deaths += conntrack.expire(&mut cursor, slots, Tick(90_000), &timeouts, |_| ());
+        }
     }
     assert_eq!((deaths, conntrack.len()), (60, 0));
     assert_eq!(cursor.rounds, 1);

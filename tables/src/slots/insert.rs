@@ -187,6 +187,7 @@ impl<const KEY: usize, const VALUE: usize> SlotTable<KEY, VALUE> {
             self.count.0.fetch_sub(1, Relaxed);
             return Ok(None);
         }
+        self.blocks.mark(self.step(home, distance));
         if !self.plants.has(Plant::NoClaimFence) {
             // Pairs with the fence of `read`: a reader of the last entry that sees a word of this
             // one sees its stamp too.
