@@ -31,7 +31,8 @@ rules() {
     echo "table ip kube-proxy {"
     for n in $(seq 0 31); do for port in udp-9999 tcp-5001 tcp-5002 udp-5003; do
         proto=${port%-*} number=${port#*-}
-        echo " chain endpoint-$n-$port { ip saddr 10.204.1.2 jump mark-for-masquerade; meta l4proto $proto dnat to 10.204.1.2:$number; }"
+        if [ "$number" = 9999 ]; then backend=$((10000 + n)); else backend=$number; fi
+        echo " chain endpoint-$n-$port { ip saddr 10.204.1.2 jump mark-for-masquerade; meta l4proto $proto dnat to 10.204.1.2:$backend; }"
         echo " chain service-$n-$port { ip daddr 10.96.0.$((10 + n)) $proto dport $number ip saddr != 10.204.0.0/16 jump mark-for-masquerade; numgen random mod 1 vmap { 0 : goto endpoint-$n-$port }; }"
     done; done
     echo " chain mark-for-masquerade { meta mark set meta mark or 0x4000; }"

@@ -35,7 +35,11 @@ echo "$p-3" > "$d/interface"
 ip -n "$p.client" route add 10.96.0.0/16 via 10.206.0.3
 ip -n "$p.client" neigh replace 10.206.0.3 lladdr 02:00:00:ce:00:03 dev "$p-2"
 ip -n "$p.server" neigh replace 10.206.0.2 lladdr 02:00:00:ce:00:02 dev "$p-3"
-cat > "$d/flows" <<'FLOWS'
+for n in $(seq 0 31); do
+    nat="ct(commit,zone=1,nat(dst=10.206.0.3:$((10000 + n))),table=1)"
+    echo "table=0,priority=60,udp,nw_dst=10.96.0.$((10 + n)),udp_dst=9999 actions=$nat"
+done > "$d/flows"
+cat >> "$d/flows" <<'FLOWS'
 table=0,priority=50,ip,nw_dst=10.96.0.0/16 actions=ct(commit,zone=1,nat(dst=10.206.0.3),table=1)
 table=0,priority=40,ip,nw_src=10.206.0.3 actions=ct(zone=1,nat,table=1)
 table=0,priority=30,ip actions=ct(commit,zone=1,table=1)

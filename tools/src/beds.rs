@@ -16,8 +16,13 @@ use tempfile::TempDir;
 /// Port that is flooded; the server drops what comes there before anybody answers.
 pub const FLOOD_PORT: u16 = 9999;
 
-/// Services of each bed that has some: as many as rounds that need flows never seen before.
+/// Services of each bed that has some: as many as rounds that need flows never seen before. Behind
+/// each is another port of the server, from [`BACKEND_PORT`] on: behind the same one, flows of two
+/// Services could only be told apart by other source ports, and how these are found is another thing.
 pub const SERVICES: u8 = 32;
+
+/// Port behind the first Service to which [`FLOOD_PORT`] is translated; the other Services' follow.
+pub const BACKEND_PORT: u16 = 10_000;
 
 /// The most that a bed takes to come up or go down.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -109,7 +114,8 @@ fn own(name: &str) -> io::Result<PathBuf> {
 fn settle(server: &str) -> io::Result<()> {
     let rules = format!(
         "add table ip bench; add chain ip bench early {{ type filter hook prerouting priority -300; }}; \
-         add rule ip bench early udp dport {FLOOD_PORT} drop"
+         add rule ip bench early udp dport {{ {FLOOD_PORT}, {BACKEND_PORT}-{} }} drop",
+        BACKEND_PORT + u16::from(SERVICES) - 1
     );
     let output = Command::new("ip").args(["netns", "exec", server, "nft", &rules]).output()?;
     if output.status.success() {
@@ -238,10 +244,11 @@ fn lab(name: &str, io: Io) -> String {
         text.push_str(&format!(
             "[[service]]\nmetadata = {{ name = \"s{number}\" }}\n\
              spec = {{ clusterIP = \"10.96.0.{}\", selector = {{ app = \"server\" }}, ports = [\
-             {{ name = \"flood\", port = 9999, protocol = \"UDP\" }}, \
+             {{ name = \"flood\", port = {FLOOD_PORT}, targetPort = {}, protocol = \"UDP\" }}, \
              {{ name = \"stream\", port = 5001 }}, {{ name = \"connect\", port = 5002 }}, \
              {{ name = \"echo\", port = 5003, protocol = \"UDP\" }}] }}\n",
-            10 + number
+            10 + number,
+            BACKEND_PORT + u16::from(number),
         ));
     }
     text
