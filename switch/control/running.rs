@@ -153,7 +153,10 @@ impl Running {
         let waiting_pods = gates::judge(&cluster, &BTreeSet::new(), &mut ready_pods);
         let observed = Observed { ready_pods, waiting_pods, ..Observed::default() };
         let flows = Self::flows(&cluster, options)?;
-        let options = &Options { seed: flows.seed, ..*options };
+        let directory = lab::kept::directory(name);
+        let io =
+            if options.survives { restart::frame_io(&directory, options.io) } else { options.io };
+        let options = &Options { seed: flows.seed, io, ..*options };
         let mut compiler = Compiler::new(options.seed);
         let (adopted, compiled) = thread::scope(|scope| {
             let adopted = scope.spawn(|| flows.adopt());
