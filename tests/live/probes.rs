@@ -42,10 +42,33 @@ fn said(lab: &Lab, machine: &str, arguments: &[&str]) -> Result<String, Failed> 
     Ok(String::from_utf8_lossy(&run(lab, machine, arguments)?.stdout).into_owned())
 }
 
+/// A pod that answers datagrams, and what stands before it for those outside.
+const PUBLIC: &str = r#"
+[[pod]]
+metadata = { name = "names", labels = { app = "names" } }
+spec.nodeName = "node-b"
+spec.containers = [{ name = "names", ports = [{ containerPort = 5353, protocol = "UDP" }] }]
+[[service]]
+metadata = { name = "shop" }
+[service.spec]
+type = "LoadBalancer"
+loadBalancerIP = "198.51.100.80"
+selector = { app = "frontend" }
+ports = [{ port = 80, targetPort = "http", nodePort = 30080 }]
+[[service]]
+metadata = { name = "names" }
+[service.spec]
+type = "LoadBalancer"
+loadBalancerIP = "198.51.100.53"
+selector = { app = "names" }
+ports = [{ port = 53, targetPort = 5353, protocol = "UDP", nodePort = 30053 }]
+"#;
+
 fn scans() -> Result<(), Failed> {
-    let lab = lab("")?;
+    let lab = lab(PUBLIC)?;
     let (far, vip) = (lab.pod_ip("frontend-b", true)?, lab.cluster_ip("frontend", true)?);
-    let outside = "198.51.100.7";
+    let names = lab.cluster_ip("names", true)?;
+    let (outside, shop, public) = ("198.51.100.7", "198.51.100.80", "198.51.100.53");
     for (from, how, target, expected) in [
         ("client", "-sS", far.as_str(), ["8080/tcp open", "9/tcp closed"]),
         ("client", "-sSf", &far, ["8080/tcp open", "9/tcp closed"]),
@@ -55,6 +78,14 @@ fn scans() -> Result<(), Failed> {
         ("client", "-sSf", &vip, ["80/tcp open", "81/tcp closed"]),
         // pods are not to be reached from outside
         ("ext/internet", "-sS", &far, ["8080/tcp filtered", "9/tcp filtered"]),
+        ("client", "-sU", &names, ["53/udp open", "54/udp closed"]),
+        ("client", "-sUf", &names, ["53/udp open", "54/udp closed"]),
+        // a load balancer carries the ports of its forwarding rule, and is silent at others
+        ("ext/internet", "-sS", shop, ["80/tcp open", "81/tcp filtered"]),
+        ("ext/internet", "-sSf", shop, ["80/tcp open", "81/tcp filtered"]),
+        ("ext/internet", "-sT", shop, ["80/tcp open", "81/tcp filtered"]),
+        ("ext/internet", "-sU", public, ["53/udp open", "54/udp open|filtered"]),
+        ("ext/internet", "-sUf", public, ["53/udp open", "54/udp open|filtered"]),
     ] {
         let ports: Vec<_> = expected.iter().filter_map(|port| port.split('/').next()).collect();
         let (how, cut) = match how.strip_suffix('f') {
