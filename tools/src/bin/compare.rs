@@ -27,7 +27,7 @@ const VDE: &str = "vde_switch";
 const ALL: [&str; 8] = [OURS, LARGE, OTHER, LIMIT, KERNEL, TC, OVS, VDE];
 
 /// Services and policies of [`LARGE`] that nobody uses.
-const UNUSED: (usize, usize) = (20_000, 2_000);
+const UNUSED: (usize, usize) = (100_000, 10_000);
 
 const SMALL_DIRECT: &str = "64 octets, pod to pod";
 const SMALL_SERVICE: &str = "64 octets, through a Service";
