@@ -7,6 +7,7 @@ pub(crate) mod check;
 pub(crate) mod datagrams;
 pub mod dns;
 pub mod echo;
+pub(crate) mod grpc;
 pub mod health;
 pub(crate) mod http;
 pub(crate) mod listen;

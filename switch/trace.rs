@@ -6,6 +6,7 @@
 
 mod changes;
 mod hops;
+mod links;
 mod name;
 pub mod probe;
 pub mod report;
@@ -16,6 +17,7 @@ use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{Address, Endpoint, Flow, PortId, Protocol, Snapshot, Tick};
 
 pub use changes::{Changes, Pair, Side, changes};
+pub use links::Faulty;
 pub use report::{Candidate, Hop, Query, Reply, Report};
 
 use crate::dataplane::decision::Decision;
@@ -41,13 +43,15 @@ pub struct Tables<'t> {
     pub draft: &'t Draft,
     /// Which clients stick to which backends, and the moment it is, in a running lab.
     pub affinity: Option<(&'t Affinities, Tick)>,
+    /// What is wrong with links in a running lab; `None`: what the lab file says.
+    pub faults: Option<&'t Faulty>,
 }
 
 impl<'t> Tables<'t> {
     /// The tables of a lab that does not run.
     pub fn of(compiled: &'t Compiled, cluster: &'t Cluster, draft: &'t Draft) -> Self {
         let Compiled { snapshot, plan, names, health_checks: _, balancers: _, zones: _ } = compiled;
-        Self { cluster, snapshot, names, ports: &plan.ports, draft, affinity: None }
+        Self { cluster, snapshot, names, ports: &plan.ports, draft, affinity: None, faults: None }
     }
 
     /// The machine on a port.
@@ -96,6 +100,8 @@ pub fn trace(tables: &Tables<'_>, query: &Query) -> Result<Report, String> {
     }
     let fate = verdict::fate(tables, from, &tried);
     report.hops = hops::forth(tables, from, &flow, &tried, &fate);
+    let routers = links::routers(tables, from, &tried);
+    let fate = links::forth(tables, from, &routers, &mut report.hops, fate);
     fate.tell(&mut report);
     report.candidates = candidates(tables, from, &flow, &tried);
     if let Fate::Arrives { port, received, .. } = &fate
@@ -108,7 +114,10 @@ pub fn trace(tables: &Tables<'_>, query: &Query) -> Result<Report, String> {
         let back = answer(received);
         let tried = probe.send(end, &back, None).ok_or_else(nothing)?;
         let fate = verdict::fate(tables, end, &tried);
-        report.reply = Some(hops::back(tables, (end, from), (&back, flow.protocol), &tried, &fate));
+        let ends = (end, from);
+        let mut reply = hops::back(tables, ends, (&back, flow.protocol), &tried, &fate);
+        links::back(tables, ends, &routers, &mut reply);
+        report.reply = Some(reply);
     }
     Ok(report)
 }
@@ -118,8 +127,8 @@ fn remember(tables: &Tables<'_>, probe: &Probe<'_>, flow: &Flow, tried: &Tried) 
     let Some((affinities, now)) = tables.affinity else { return false };
     let mut found = false;
     for decision in &tried.decisions {
-        let Decision::Frontend { frontend, .. } = decision else { continue };
-        let frontend = tables.snapshot.frontends.get(*frontend);
+        let Decision::Frontend { router, frontend } = decision else { continue };
+        let frontend = tables.snapshot.served_at(*router).frontends.get(*frontend);
         let Some(affinity) = frontend.and_then(|frontend| frontend.affinity) else { continue };
         let timeout = Tick::from_secs(affinity.timeout_seconds).0;
         let client = flow.source;
@@ -139,12 +148,12 @@ fn candidates(
     tried: &Tried,
 ) -> Vec<Candidate> {
     let chosen = tried.decisions.iter().find_map(|decision| match decision {
-        Decision::Chosen { set, .. } => Some(*set),
+        Decision::Chosen { router, set, .. } => Some((*router, *set)),
         _ => None,
     });
-    let Some(set) = chosen else { return Vec::new() };
+    let Some((router, set)) = chosen else { return Vec::new() };
     let mut probe = Probe::new(tables.snapshot, 1);
-    let members = tables.snapshot.backends.members(set).iter();
+    let members = tables.snapshot.served_at(router).backends.members(set).iter();
     members
         .filter_map(|backend| {
             probe.forget();

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -22,6 +23,7 @@ use crate::interface::Interface;
 use crate::link::FaultyLink;
 use crate::routing::{GatewayObjects, IngressObjects};
 use crate::settings::Settings;
+use crate::syntax;
 use crate::validate::MadePods;
 
 /// A lab in which every rule holds.
@@ -140,6 +142,17 @@ impl Node {
     /// Its labels.
     pub fn labels(&self) -> Labels<'_> {
         Labels(self.object.metadata.labels.as_ref())
+    }
+
+    /// The annotation that says how long after a change of Services and endpoints the node hears of it.
+    pub const ENDPOINT_LAG_ANNOTATION: &str = "kswitch/endpoint-lag";
+
+    /// How long after a change of Services and endpoints the node goes by it; no time if that cannot
+    /// be read.
+    pub fn endpoint_lag(&self) -> Duration {
+        let annotations = self.object.metadata.annotations.as_ref();
+        let text = annotations.and_then(|all| all.get(Self::ENDPOINT_LAG_ANNOTATION));
+        text.and_then(|text| syntax::duration(text).ok()).unwrap_or_default()
     }
 
     /// The taint of a node that is about to go.

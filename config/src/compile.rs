@@ -24,6 +24,7 @@ mod names;
 mod plan;
 mod policy;
 mod routes;
+mod serve;
 mod service;
 mod services;
 mod topology;
@@ -32,7 +33,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
-use kswitch_tables::{Generation, Prefix, Protocol, RouterId, Snapshot};
+use kswitch_tables::{Generation, Prefix, RouterId, Snapshot};
 
 pub use balancing::Balancing;
 pub(crate) use changes::are_same;
@@ -46,9 +47,8 @@ use crate::network_balancer::NetworkBalancer;
 use crate::{Cluster, Observed};
 use fabric::Fabrics;
 use forwarding::{Balanced, Forwarding};
-use host_ports::HostPort;
 use ids::Ids;
-use merge::Merged;
+use serve::Serving;
 use service::Part;
 use services::{Labels, Services, State};
 
@@ -102,9 +102,6 @@ impl Layout {
     }
 }
 
-/// Namespace and name of a pod, a port of its node, and the protocol.
-type HostPortKey = (String, String, u16, Protocol);
-
 /// Makes snapshots of one lab.
 #[derive(Debug)]
 pub struct Compiler {
@@ -116,7 +113,7 @@ pub struct Compiler {
     policies: policy::Engine,
     forwarding: Forwarding,
     zones: ZoneMaker,
-    host_labels: Map<HostPortKey, u32>,
+    serving: Serving,
     labels: Labels,
     previous: Option<(Arc<Cluster>, Observed)>,
 }
@@ -133,7 +130,7 @@ impl Compiler {
             policies: policy::Engine::new(seed),
             forwarding: Forwarding::default(),
             zones: ZoneMaker::default(),
-            host_labels: Map::default(),
+            serving: Serving::default(),
             labels: Labels::default(),
             previous: None,
         }
@@ -167,13 +164,8 @@ impl Compiler {
         let zones = self.zones.make(cluster, records, generation);
         let (policies, policy_names) = self.policies.update(cluster, before);
 
-        let mut merged = Merged::with_room_for(&parts, self.seed);
-        for part in &*parts {
-            merged.add(part);
-        }
         let all = host_ports::all(cluster, &layout);
-        let host_ports =
-            serve_host_ports(&mut merged, &all, &mut self.host_labels, &mut self.labels);
+        let (served, host_ports) = self.serving.make(&parts, all, self.seed, &mut self.labels);
         let health_checks = health_checks(cluster, &parts);
         let names = Names {
             ports: Arc::clone(&fabric.ports),
@@ -186,14 +178,12 @@ impl Compiler {
         };
 
         let settings = &cluster.settings.cluster;
-        let Merged { frontends, backends, source_ranges } = merged;
         let snapshot = Snapshot {
             generation,
             topology: Arc::clone(&fabric.topology),
             forwarding,
-            frontends,
-            backends,
-            source_ranges,
+            served,
+            lagging: Vec::new(),
             policies,
             inside: fabric.inside.clone(),
             unmasqueraded: fabric.unmasqueraded.clone(),
@@ -232,27 +222,6 @@ fn health_checks(cluster: &Cluster, parts: &[Arc<Part>]) -> Vec<HealthCheck> {
         })
     });
     checks.collect()
-}
-
-/// Adds host ports, which keep their labels while they are there; answers their names by label.
-fn serve_host_ports(
-    merged: &mut Merged,
-    all: &[HostPort],
-    known: &mut Map<HostPortKey, u32>,
-    fresh: &mut Labels,
-) -> Map<u32, FrontendName> {
-    let (mut labels, mut names) = (Map::default(), Map::default());
-    for host_port in all {
-        let HostPort { pod, port, protocol, .. } = host_port;
-        let key = (pod.namespace.clone(), pod.name.clone(), *port, *protocol);
-        let label = known.get(&key).copied().unwrap_or_else(|| fresh.fresh());
-        labels.insert(key, label);
-        host_ports::serve(merged, host_port, label);
-        let (pod, port, protocol) = (Arc::clone(pod), *port, *protocol);
-        names.insert(label, FrontendName::HostPort { pod, port, protocol });
-    }
-    *known = labels;
-    names
 }
 
 /// The tables of a state on its own.
@@ -304,7 +273,7 @@ mod tests {
 
     fn set_at<'c>(compiled: &'c Compiled, to: &str) -> &'c Arc<kswitch_tables::BackendSet> {
         let set = at(compiled, to).sets.at(fixture::router(0)).unwrap();
-        compiled.snapshot.backends.get(set).unwrap()
+        compiled.snapshot.served.backends.get(set).unwrap()
     }
 
     #[test]
@@ -322,6 +291,11 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&before.plan, &after.plan));
         assert!(Arc::ptr_eq(&before.snapshot.topology, &after.snapshot.topology));
+        assert!(!Arc::ptr_eq(&before.snapshot.served, &after.snapshot.served));
+        let cluster = Arc::new(two());
+        let before = compiler.compile(&cluster, &Observed::default(), GENERATION);
+        let after = compiler.compile(&cluster, &Observed::default(), GENERATION);
+        assert!(Arc::ptr_eq(&before.snapshot.served, &after.snapshot.served));
 
         let mut third = (*first).clone();
         third.services.insert(0, service("c", &spec("10.8.0.3", "c")));

@@ -73,7 +73,7 @@ pub use network_balancer::{
 pub use node_controller::NodeController;
 pub use observed::{EntryPolicy, Neighbour, Neighbours, Observed};
 pub use policy_settings::PolicySettings;
-pub use program::{Action, PodProgram, Probe, Program, Restart, Role};
+pub use program::{Action, Hook, PodProgram, Probe, Program, Restart, Role};
 pub use security_context::{CAPABILITIES, SecurityContext};
 pub use settings::{
     Addressing, ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink,

@@ -1,14 +1,18 @@
 //! What the containers of a pod run.
 
+mod hook;
+mod probe;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
     Container, EnvVar, ObjectFieldSelector, PodSpec, Probe as Object,
 };
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::{Cluster, Pod, SecurityContext, security_context};
+pub use hook::Hook;
+pub use probe::{Action, Probe};
 
 /// Where programs are looked for that are named without a way to them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -71,6 +75,10 @@ pub struct Program {
     pub readiness: Option<Probe>,
     /// Whether it is better started again.
     pub liveness: Option<Probe>,
+    /// What is done once it was started.
+    pub post_start: Option<Hook>,
+    /// What is done before it is told to end.
+    pub pre_stop: Option<Hook>,
 }
 
 /// When a container runs.
@@ -82,48 +90,6 @@ pub enum Role {
     Sidecar,
     /// With all others of this kind.
     Main,
-}
-
-/// A question that a container is asked again and again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    /// How it is asked.
-    pub action: Action,
-    /// When it is asked first.
-    pub delay: Duration,
-    /// How often it is asked.
-    pub period: Duration,
-    /// How long it may take to answer.
-    pub timeout: Duration,
-    /// Good answers in a row after which it is well.
-    pub successes: u32,
-    /// Bad answers in a row after which it is not.
-    pub failures: u32,
-}
-
-/// How a container is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// By a GET, which any status from 200 to 399 answers well.
-    Http {
-        /// Whom to ask; `None`: the pod.
-        host: Option<String>,
-        /// The port, host order.
-        port: u16,
-        /// What to ask for.
-        path: String,
-        /// Fields of the head.
-        headers: Vec<(String, String)>,
-    },
-    /// By a connection.
-    Tcp {
-        /// Whom to ask; `None`: the pod.
-        host: Option<String>,
-        /// The port, host order.
-        port: u16,
-    },
-    /// By a program in the pod that has to end with 0.
-    Exec(Vec<String>),
 }
 
 impl Cluster {
@@ -178,14 +144,20 @@ impl Cluster {
         };
         // what stands in would answer for what is not there
         let probe = |object: &Option<Object>| {
-            object.as_ref().filter(|_| !command.is_empty()).and_then(|it| probe(it, container))
+            object
+                .as_ref()
+                .filter(|_| !command.is_empty())
+                .and_then(|it| probe::read(it, container))
         };
+        let hooks = container.lifecycle.as_ref().filter(|_| !command.is_empty());
         Program {
             name: container.name.clone(),
             role,
             startup: probe(&container.startup_probe),
             readiness: probe(&container.readiness_probe),
             liveness: probe(&container.liveness_probe),
+            post_start: hooks.and_then(|it| hook::read(it.post_start.as_ref()?, container)),
+            pre_stop: hooks.and_then(|it| hook::read(it.pre_stop.as_ref()?, container)),
             directory: container.working_dir.clone().unwrap_or_else(|| "/".to_owned()),
             environment: environment.clone(),
             security: security_context::of(container, spec),
@@ -316,57 +288,6 @@ fn expand(text: &str, known: &BTreeMap<&str, &str>) -> String {
     }
     expanded.push_str(rest);
     expanded
-}
-
-/// A probe that can be asked.
-fn probe(object: &Object, container: &Container) -> Option<Probe> {
-    let port = |port: &IntOrString| match port {
-        IntOrString::Int(number) => u16::try_from(*number).ok(),
-        IntOrString::String(name) => {
-            let mut ports = container.ports.iter().flatten();
-            let named = ports.find(|port| port.name.as_deref() == Some(name.as_str()))?;
-            u16::try_from(named.container_port).ok()
-        }
-    };
-    let action = if let Some(get) = &object.http_get {
-        let (host, port) = (get.host.clone().filter(|host| !host.is_empty()), port(&get.port)?);
-        if get.scheme.as_deref() == Some("HTTPS") {
-            // whether somebody takes connections is all that can be seen
-            Action::Tcp { host, port }
-        } else {
-            let headers = get.http_headers.iter().flatten();
-            Action::Http {
-                host,
-                port,
-                path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or("/".to_owned()),
-                headers: headers.map(|field| (field.name.clone(), field.value.clone())).collect(),
-            }
-        }
-    } else if let Some(tcp) = &object.tcp_socket {
-        Action::Tcp {
-            host: tcp.host.clone().filter(|host| !host.is_empty()),
-            port: port(&tcp.port)?,
-        }
-    } else if let Some(grpc) = &object.grpc {
-        Action::Tcp { host: None, port: u16::try_from(grpc.port).ok()? }
-    } else {
-        Action::Exec(object.exec.as_ref()?.command.clone()?)
-    };
-    let seconds = |value: Option<i32>, default: u64| {
-        let value = value.and_then(|value| u64::try_from(value).ok()).filter(|value| *value > 0);
-        Duration::from_secs(value.unwrap_or(default))
-    };
-    let count = |value: Option<i32>, default: u32| {
-        value.and_then(|value| u32::try_from(value).ok()).filter(|n| *n > 0).unwrap_or(default)
-    };
-    Some(Probe {
-        action,
-        delay: seconds(object.initial_delay_seconds, 0),
-        period: seconds(object.period_seconds, 10),
-        timeout: seconds(object.timeout_seconds, 1),
-        successes: count(object.success_threshold, 1),
-        failures: count(object.failure_threshold, 3),
-    })
 }
 
 #[cfg(test)]

@@ -83,10 +83,10 @@ fn one_endpoint_of_very_many_changes_alone() {
     let change = start.elapsed();
     println!("one endpoint less: valid {validated:?}, compiled {change:?}");
 
-    assert_eq!(before.backends.len(), after.backends.len());
-    let sets = (0..before.backends.len()).map(|at| BackendSetId(u32::try_from(at).unwrap()));
+    assert_eq!(before.served.backends.len(), after.served.backends.len());
+    let sets = (0..before.served.backends.len()).map(|at| BackendSetId(u32::try_from(at).unwrap()));
     let differ: Vec<_> = sets
-        .map(|id| (before.backends.get(id).unwrap(), after.backends.get(id).unwrap()))
+        .map(|id| (before.served.backends.get(id).unwrap(), after.served.backends.get(id).unwrap()))
         .filter(|(before, after)| !Arc::ptr_eq(before, after))
         .map(|(before, after)| (before.members().len(), after.members().len()))
         .collect();

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::error::Error;
-use super::get::{self, DEFAULT_NAMESPACE};
+use super::get;
 use super::lab::Lab;
 use super::output;
-use crate::control::request::{Kind, Request, Response, Selector};
+use crate::control::request::{Kind, Request, Response};
 
 /// Show an object with what has to do with it: policies, endpoints, traffic
 #[derive(Debug, Args)]
@@ -34,14 +34,7 @@ Example:
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
     let Arguments { kind, name, namespace } = arguments;
-    let (within, name) = match name.as_deref().map(|name| (name.split_once('/'), name)) {
-        Some((Some((within, name)), _)) if kind.is_namespaced() => (Some(within), Some(name)),
-        Some((_, name)) => (None, Some(name)),
-        None => (None, None),
-    };
-    let default = name.filter(|_| kind.is_namespaced()).map(|_| DEFAULT_NAMESPACE);
-    let namespace = within.or(namespace.as_deref()).or(default).map(str::to_owned);
-    let select = Selector { namespace, name: name.map(str::to_owned) };
+    let select = get::select(*kind, name.as_deref(), namespace.as_deref())?;
     if matches!(kind, Kind::Ingresses | Kind::Gateways) {
         return chain::run(lab, *kind, select);
     }

@@ -49,13 +49,6 @@ pub(super) struct Arguments {
     watch: bool,
 }
 
-/// What `get` knows.
-const KINDS: &str = "nodes, pods, services, endpointslices, namespaces, networkpolicies, \
-    clusternetworkpolicies, deployments, replicasets, statefulsets, daemonsets, \
-    ingresses, gatewayclasses, gateways, httproutes, grpcroutes, tlsroutes, tcproutes, udproutes, \
-    backendtlspolicies, managedcertificates, ca, backendservices, forwardingrules, healthchecks, \
-    firewallrules, ports, links, workers, routes, fdb or neighbours";
-
 const EXAMPLES: &str = "\
 Examples:
   kswitch get pods -o wide
@@ -63,43 +56,50 @@ Examples:
   kswitch get pods --watch";
 
 pub(super) fn kind(text: &str) -> Result<Kind, String> {
-    Ok(match text.to_ascii_lowercase().as_str() {
-        "nodes" | "node" | "no" => Kind::Nodes,
-        "pods" | "pod" | "po" => Kind::Pods,
-        "services" | "service" | "svc" => Kind::Services,
-        "endpointslices" | "endpointslice" => Kind::EndpointSlices,
-        "namespaces" | "namespace" | "ns" => Kind::Namespaces,
-        "networkpolicies" | "networkpolicy" | "netpol" => Kind::NetworkPolicies,
-        "clusternetworkpolicies" | "clusternetworkpolicy" | "cnp" => Kind::ClusterNetworkPolicies,
-        "deployments" | "deployment" | "deploy" => Kind::Deployments,
-        "replicasets" | "replicaset" | "rs" => Kind::ReplicaSets,
-        "statefulsets" | "statefulset" | "sts" => Kind::StatefulSets,
-        "daemonsets" | "daemonset" | "ds" => Kind::DaemonSets,
-        "ingresses" | "ingress" | "ing" => Kind::Ingresses,
-        "gatewayclasses" | "gatewayclass" | "gc" => Kind::GatewayClasses,
-        "gateways" | "gateway" | "gtw" => Kind::Gateways,
-        "httproutes" | "httproute" => Kind::HttpRoutes,
-        "grpcroutes" | "grpcroute" => Kind::GrpcRoutes,
-        "tlsroutes" | "tlsroute" => Kind::TlsRoutes,
-        "tcproutes" | "tcproute" => Kind::TcpRoutes,
-        "udproutes" | "udproute" => Kind::UdpRoutes,
-        "backendtlspolicies" | "backendtlspolicy" | "btlspolicy" => Kind::BackendTlsPolicies,
-        "managedcertificates" | "managedcertificate" | "mcrt" => Kind::ManagedCertificates,
-        "ca" => Kind::Authorities,
-        "backendservices" | "backendservice" => Kind::BackendServices,
-        "forwardingrules" | "forwardingrule" => Kind::ForwardingRules,
-        "healthchecks" | "healthcheck" => Kind::HealthChecks,
-        "firewallrules" | "firewallrule" => Kind::FirewallRules,
-        "ports" | "port" => Kind::Ports,
-        "links" | "link" => Kind::Links,
-        "workers" | "worker" => Kind::Workers,
-        "routes" | "route" => Kind::Routes,
-        "fdb" => Kind::Fdb,
-        "neighbours" | "neighbour" | "neighbors" | "neighbor" => Kind::Neighbours,
-        _ => {
-            return Err(format!("expected {KINDS}"));
+    let text = text.to_ascii_lowercase();
+    let is_called = |kind: &Kind| {
+        let plural = kind.plural();
+        text == plural || text == singular(plural) || shorts(*kind).contains(&text.as_str())
+    };
+    Kind::ALL.into_iter().find(is_called).ok_or_else(|| {
+        let all: Vec<_> = Kind::ALL.into_iter().map(Kind::plural).collect();
+        match all.split_last() {
+            Some((last, all)) => format!("expected {} or {last}", all.join(", ")),
+            None => String::new(),
         }
     })
+}
+
+/// One of what a plural names.
+fn singular(plural: &str) -> String {
+    match (plural.strip_suffix("ies"), plural.strip_suffix("sses")) {
+        (Some(stem), _) => format!("{stem}y"),
+        (_, Some(stem)) => format!("{stem}ss"),
+        _ => plural.strip_suffix('s').unwrap_or(plural).to_owned(),
+    }
+}
+
+/// What a kind is called by those who are in a hurry, or from elsewhere.
+const fn shorts(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Nodes => &["no"],
+        Kind::Pods => &["po"],
+        Kind::Services => &["svc"],
+        Kind::Namespaces => &["ns"],
+        Kind::NetworkPolicies => &["netpol"],
+        Kind::ClusterNetworkPolicies => &["cnp"],
+        Kind::Deployments => &["deploy"],
+        Kind::ReplicaSets => &["rs"],
+        Kind::StatefulSets => &["sts"],
+        Kind::DaemonSets => &["ds"],
+        Kind::Ingresses => &["ing"],
+        Kind::GatewayClasses => &["gc"],
+        Kind::Gateways => &["gtw"],
+        Kind::BackendTlsPolicies => &["btlspolicy"],
+        Kind::ManagedCertificates => &["mcrt"],
+        Kind::Neighbours => &["neighbors", "neighbor"],
+        _ => &[],
+    }
 }
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -148,27 +148,38 @@ fn fetch(lab: &Lab, kind: Kind, select: &Selector) -> Result<Vec<Value>, Error> 
 
 impl Arguments {
     fn select(&self) -> Result<Selector, Error> {
-        let Self { kind, name, namespace, all_namespaces: _, output: _, watch: _ } = self;
-        // A port is named after what is behind it: `default/client`, `node/node-a`.
-        let has_namespaces = kind.is_namespaced() || matches!(kind, Kind::Ports | Kind::Links);
-        if !has_namespaces {
-            return Ok(Selector { namespace: None, name: name.clone() });
-        }
-        let (within, name) = match name.as_deref().map(|name| (name.split_once('/'), name)) {
-            Some((Some((within, name)), _)) => (Some(within), Some(name)),
-            Some((None, name)) => (None, Some(name)),
-            None => (None, None),
-        };
-        if let (Some(within), Some(namespace)) = (within, namespace)
-            && within != namespace
-        {
-            let message = format!("two namespaces: {within} and {namespace}");
-            return Err(Error::new(message));
-        }
-        let default = name.filter(|_| kind.is_namespaced()).map(|_| DEFAULT_NAMESPACE);
-        let namespace = within.or(namespace.as_deref()).or(default);
-        Ok(Selector { namespace: namespace.map(str::to_owned), name: name.map(str::to_owned) })
+        select(self.kind, self.name.as_deref(), self.namespace.as_deref())
     }
+}
+
+/// Which objects of a kind are meant by a name and a namespace.
+///
+/// # Errors
+/// They are two namespaces.
+pub(super) fn select(
+    kind: Kind,
+    name: Option<&str>,
+    namespace: Option<&str>,
+) -> Result<Selector, Error> {
+    // A port is named after what is behind it: `default/client`, `node/node-a`.
+    let has_namespaces = kind.is_namespaced() || matches!(kind, Kind::Ports | Kind::Links);
+    if !has_namespaces {
+        return Ok(Selector { namespace: None, name: name.map(str::to_owned) });
+    }
+    let (within, name) = match name.map(|name| (name.split_once('/'), name)) {
+        Some((Some((within, name)), _)) => (Some(within), Some(name)),
+        Some((None, name)) => (None, Some(name)),
+        None => (None, None),
+    };
+    if let (Some(within), Some(namespace)) = (within, namespace)
+        && within != namespace
+    {
+        let message = format!("two namespaces: {within} and {namespace}");
+        return Err(Error::new(message));
+    }
+    let default = name.filter(|_| kind.is_namespaced()).map(|_| DEFAULT_NAMESPACE);
+    let namespace = within.or(namespace).or(default);
+    Ok(Selector { namespace: namespace.map(str::to_owned), name: name.map(str::to_owned) })
 }
 
 /// The one that was named, or the list of all.
@@ -227,6 +238,28 @@ mod tests {
         assert_eq!(selected(Kind::Ports, Some("shop/web"), None), pair("shop", "web"));
         assert_eq!(selected(Kind::Ports, Some("web"), None), pair("*", "web"));
         assert_eq!(selected(Kind::Nodes, Some("a"), Some("shop")), pair("*", "a"));
+    }
+
+    #[test]
+    fn kinds_are_called_by_many_or_one_of_them_or_in_short() {
+        for known in Kind::ALL {
+            assert_eq!(kind(known.plural()), Ok(known));
+            assert_eq!(kind(&known.plural().to_uppercase()), Ok(known));
+        }
+        for (text, expected) in [
+            ("pod", Kind::Pods),
+            ("networkpolicy", Kind::NetworkPolicies),
+            ("ingress", Kind::Ingresses),
+            ("gatewayclass", Kind::GatewayClasses),
+            ("svc", Kind::Services),
+            ("backendtlspolicy", Kind::BackendTlsPolicies),
+            ("endpointslice", Kind::EndpointSlices),
+            ("neighbor", Kind::Neighbours),
+        ] {
+            assert_eq!(kind(text), Ok(expected), "{text}");
+        }
+        let told = kind("policy").unwrap_err();
+        assert!(told.starts_with("expected nodes, pods, ") && told.contains(" or "), "{told}");
     }
 
     #[test]

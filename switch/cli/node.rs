@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use kswitch_config::link::duration;
 use serde_json::json;
 
 use super::error::Error;
@@ -49,6 +50,14 @@ enum Action {
         #[arg(short, long = "filename", value_name = "FILE", conflicts_with = "node")]
         files: Vec<PathBuf>,
     },
+    /// Have it hear of changes of Services and endpoints so much later, as 500ms; 0s: at once
+    Lag {
+        /// Which node
+        node: String,
+        /// How much later
+        #[arg(value_name = "TIME", value_parser = time)]
+        lag: String,
+    },
     /// Take it away for good, and what is on it; what made its pods makes others
     Remove {
         /// Which node
@@ -61,6 +70,7 @@ Examples:
   kswitch node down node-a --grace-period 2 --toleration 1
   kswitch node up node-a
   kswitch node add node-c --zone zone-2
+  kswitch node lag node-a 500ms
   kswitch node remove node-c";
 
 /// Seconds as milliseconds.
@@ -69,6 +79,11 @@ fn millis(text: &str) -> Result<u64, String> {
     let time = std::time::Duration::try_from_secs_f64(seconds);
     let millis = time.ok().and_then(|time| u64::try_from(time.as_millis()).ok());
     millis.ok_or_else(|| format!("{text:?} is no time"))
+}
+
+/// A time, as it was written.
+fn time(text: &str) -> Result<String, String> {
+    duration(text).map(|_| text.to_owned())
 }
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
@@ -82,6 +97,11 @@ pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
             power(node, Power::Down { grace_millis, toleration_millis })
         }
         Action::Up { node } => power(node, Power::Up),
+        Action::Lag { node, lag } => {
+            let is_none = duration(lag).is_ok_and(|lag| lag.is_zero());
+            let (node, lag) = (node.clone(), (!is_none).then(|| lag.clone()));
+            output::done(lab, &Request::Live { verb: Verb::Lag { node, lag } })
+        }
         Action::Remove { node } => power(node, Power::Gone),
         Action::Add { node, zone, files } => {
             let manifests = match node {

@@ -143,7 +143,7 @@ fn forwarding_rule(socket: &Socket, listener: &Listener) -> Value {
     };
     json!({
         "metadata": { "namespace": namespace, "name": name },
-        "kind": kind,
+        "ownerKind": kind,
         "listener": listener.name,
         "address": socket.address.to_string(),
         "port": socket.port,

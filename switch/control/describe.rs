@@ -140,6 +140,14 @@ impl Page<'_> {
         let pods = running.cluster.pods.iter().filter(of_node);
         let pods: Vec<_> = pods.map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect();
         self.list("Pods", &pods);
+        if let Some(node) = running.cluster.node(name) {
+            let behind = running.lags.behind(name);
+            let lag = node.endpoint_lag();
+            if !lag.is_zero() {
+                self.lines
+                    .push(format!("Hears of endpoints: {lag:?} later, of {behind} changes yet"));
+            }
+        }
         self.machine(running, &PortKind::Node { name: name.to_owned() });
     }
 
@@ -165,7 +173,7 @@ impl Page<'_> {
     /// Where a Service is served, and by whom.
     fn service(&mut self, running: &Running, namespace: &str, name: &str) {
         let Some(snapshot) = running.switch.snapshot() else { return };
-        for (_, frontend) in snapshot.frontends.iter() {
+        for (_, frontend) in snapshot.served.frontends.iter() {
             let found = running.names.frontend(frontend.label);
             let Some(named @ FrontendName::Service { service, .. }) = &found else { continue };
             let is_it = service.metadata.name.as_deref() == Some(name)

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kswitch_config::{Cluster, HealthCheck, PROXY_HEALTH_PORT, PortKind};
+use kswitch_config::{Cluster, PROXY_HEALTH_PORT, PortKind};
 use tokio::runtime::Handle;
 
+use super::lags::Lags;
 use crate::agents::health::{self, Responder, Says, Socket};
 use crate::lab::namespace;
 
@@ -31,12 +32,12 @@ impl HealthChecks {
 
     /// Stops what is not wanted any more, starts what does not run, and has all of them say what
     /// is so now. A port that is taken in its namespace is reported and left out.
-    pub(super) fn keep(&mut self, cluster: &Cluster, checks: &[HealthCheck]) {
+    pub(super) fn keep(&mut self, cluster: &Cluster, lags: &Lags) {
         let lab = &cluster.settings.lab.name;
         let mut wanted: BTreeMap<Place, _> = BTreeMap::new();
         for node in &cluster.nodes {
             let namespace = PortKind::Node { name: node.name.clone() }.namespace(lab);
-            for check in checks {
+            for check in lags.checks(&node.name) {
                 let says = Says::Anywhere(health::answer(check, &node.name));
                 wanted.insert((namespace.clone(), check.port), says);
             }

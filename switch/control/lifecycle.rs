@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use kswitch_config::link::duration;
 use kswitch_config::{Draft, Ending, Kind, Outcome};
 
 use super::answer::Office;
@@ -79,6 +80,19 @@ impl Office {
                     return not_found(format!("{object}{hint}"));
                 }
                 format!("{object} labeled")
+            }
+            Verb::Lag { node, lag } => {
+                let told = match lag.as_deref().map(|lag| (lag, duration(lag))) {
+                    Some((_, Err(message))) => {
+                        return Response::failed(Failure::Invalid, message);
+                    }
+                    Some((lag, Ok(_))) => format!("node/{node} hears of endpoints {lag} later"),
+                    None => format!("node/{node} hears of endpoints at once"),
+                };
+                if !draft.lag(node, lag.as_deref()) {
+                    return not_found(format!("node {node}"));
+                }
+                told
             }
             // has its own way, as it changes what is seen, too
             Verb::Node { .. } => return super::answer::closing(),

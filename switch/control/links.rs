@@ -12,6 +12,7 @@ use super::request::{Failure, LaneRecord, LinkRecord, Response, Selector};
 use super::running::Running;
 use super::views;
 use crate::dataplane::link::{Fault, Lane, Links};
+use crate::trace::Faulty;
 
 /// One direction of a link.
 type Way = (PortKind, Direction);
@@ -73,6 +74,11 @@ impl FaultyLinks {
             }
         }
         (!self.lanes.is_empty()).then_some(links)
+    }
+
+    /// What is wrong now.
+    pub(super) fn in_force(&self) -> Faulty {
+        self.lanes.iter().map(|(way, (faults, _))| (way.clone(), *faults)).collect()
     }
 
     /// What befell frames on each link with which anything is wrong.

@@ -28,7 +28,7 @@ pub(super) fn forwarding_rules(running: &Running) -> Vec<Value> {
             let all: Vec<String> = ports.iter().map(u16::to_string).collect();
             json!({
                 "metadata": { "namespace": balancer.namespace, "name": balancer.service },
-                "kind": "Service",
+                "ownerKind": "Service",
                 "listener": format!("Service {}/{}", balancer.namespace, balancer.service),
                 "address": address.to_string(),
                 "port": format!("{}/{protocol}", all.join(",")),

@@ -1,10 +1,11 @@
 //! The pods whose containers bring programs: each lives here as it would under a kubelet.
 //!
 //! [`life`] is that of one pod: its first containers, then the others, started again as its restart
-//! policy has it. [`container`] runs a program once, [`probe`] asks how it is, [`state`] is what is
+//! policy has it. [`container`] runs a program once, [`probe`] asks how it is ([`ask`]), [`state`] is what is
 //! seen of all that, and [`log`] what was said; [`kept`] is how a run after this one knows of it. Pods without programs of their own are not here: the
 //! echo server stands in for them.
 
+mod ask;
 mod container;
 mod kept;
 mod life;
@@ -21,10 +22,10 @@ use kswitch_config::{Cluster, Pod, PodProgram, PortKind};
 use tokio::runtime::Handle;
 
 use super::hosts::home;
+use ask::Target;
 use kept::Register;
 use life::Life;
 use log::Log;
-use probe::Target;
 use state::{Phase, PodState};
 
 /// Namespace and name.

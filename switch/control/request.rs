@@ -1,5 +1,6 @@
 //! What the command line asks a running switch, and what it is told.
 
+mod kind;
 mod record;
 mod verb;
 
@@ -11,6 +12,7 @@ use kswitch_config::link::{Direction, Faults};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use kind::Kind;
 pub use record::{
     ConntrackStats, FdbRecord, FlowRecord, LaneRecord, LinkRecord, NeighbourRecord, PortRecord,
     RouteRecord, TollRecord, Traffic, WorkerRecord,
@@ -206,134 +208,6 @@ pub enum Failure {
     Unsupported,
     /// Something broke.
     Internal,
-}
-
-/// The kinds that `get` knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Kubernetes Nodes.
-    Nodes,
-    /// Kubernetes Pods.
-    Pods,
-    /// Kubernetes Services.
-    Services,
-    /// Kubernetes `EndpointSlices`, those made from selectors among them.
-    EndpointSlices,
-    /// Kubernetes Namespaces, those that are only spoken of among them.
-    Namespaces,
-    /// Kubernetes NetworkPolicies.
-    NetworkPolicies,
-    /// ClusterNetworkPolicies.
-    ClusterNetworkPolicies,
-    /// Kubernetes Deployments.
-    Deployments,
-    /// Kubernetes ReplicaSets, as they were written.
-    ReplicaSets,
-    /// Kubernetes StatefulSets.
-    StatefulSets,
-    /// Kubernetes DaemonSets.
-    DaemonSets,
-    /// Kubernetes Ingresses, with the addresses of their load balancers.
-    Ingresses,
-    /// Gateway API GatewayClasses.
-    GatewayClasses,
-    /// Gateway API Gateways, with status.
-    Gateways,
-    /// Gateway API HTTPRoutes, with status.
-    HttpRoutes,
-    /// Gateway API GRPCRoutes, with status.
-    GrpcRoutes,
-    /// Gateway API TLSRoutes, with status.
-    TlsRoutes,
-    /// Gateway API TCPRoutes, with status.
-    TcpRoutes,
-    /// Gateway API UDPRoutes, with status.
-    UdpRoutes,
-    /// How load balancers speak TLS with Services, with status.
-    BackendTlsPolicies,
-    /// Certificates that are issued, with status.
-    ManagedCertificates,
-    /// Who issues them.
-    Authorities,
-    /// What load balancers send to, with health.
-    BackendServices,
-    /// Where load balancers listen, and what they do there.
-    ForwardingRules,
-    /// How load balancers ask whether what they send to is healthy.
-    HealthChecks,
-    /// What is let through to nodes and pods for load balancers.
-    FirewallRules,
-    /// The switch's ports, as [`PortRecord`]s.
-    Ports,
-    /// Links, and what is wrong with them, as [`LinkRecord`]s.
-    Links,
-    /// The switch's workers, as [`WorkerRecord`]s.
-    Workers,
-    /// Routes of every routing table, as [`RouteRecord`]s.
-    Routes,
-    /// What the bridges know, as [`FdbRecord`]s.
-    Fdb,
-    /// Who was found outside, and who claims what others have, as [`NeighbourRecord`]s.
-    Neighbours,
-}
-
-impl Kind {
-    /// Whether objects of this kind live in namespaces.
-    pub const fn is_namespaced(self) -> bool {
-        !matches!(
-            self,
-            Self::Nodes
-                | Self::Namespaces
-                | Self::ClusterNetworkPolicies
-                | Self::GatewayClasses
-                | Self::Authorities
-                | Self::Ports
-                | Self::Links
-                | Self::Workers
-                | Self::Routes
-                | Self::Fdb
-                | Self::Neighbours
-        )
-    }
-
-    /// The name of the kind, plural and lower case.
-    pub const fn plural(self) -> &'static str {
-        match self {
-            Self::Nodes => "nodes",
-            Self::Pods => "pods",
-            Self::Services => "services",
-            Self::EndpointSlices => "endpointslices",
-            Self::Namespaces => "namespaces",
-            Self::NetworkPolicies => "networkpolicies",
-            Self::ClusterNetworkPolicies => "clusternetworkpolicies",
-            Self::Deployments => "deployments",
-            Self::ReplicaSets => "replicasets",
-            Self::StatefulSets => "statefulsets",
-            Self::DaemonSets => "daemonsets",
-            Self::Ingresses => "ingresses",
-            Self::GatewayClasses => "gatewayclasses",
-            Self::Gateways => "gateways",
-            Self::HttpRoutes => "httproutes",
-            Self::GrpcRoutes => "grpcroutes",
-            Self::TlsRoutes => "tlsroutes",
-            Self::TcpRoutes => "tcproutes",
-            Self::UdpRoutes => "udproutes",
-            Self::BackendTlsPolicies => "backendtlspolicies",
-            Self::ManagedCertificates => "managedcertificates",
-            Self::Authorities => "ca",
-            Self::BackendServices => "backendservices",
-            Self::ForwardingRules => "forwardingrules",
-            Self::HealthChecks => "healthchecks",
-            Self::FirewallRules => "firewallrules",
-            Self::Ports => "ports",
-            Self::Links => "links",
-            Self::Workers => "workers",
-            Self::Routes => "routes",
-            Self::Fdb => "fdb",
-            Self::Neighbours => "neighbours",
-        }
-    }
 }
 
 /// Which objects are meant; what is `None` does not matter.

@@ -17,11 +17,12 @@ use super::answer::Office;
 use super::metrics::token::Token;
 use super::monitor::Monitor;
 use super::onlookers::Onlookers;
+use super::progress::Progress;
 use super::restart::{self, wishes::Wishes};
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
-use super::{conntrack_timeouts, frame_io, lifecycle, metrics, neighbours, socket};
+use super::{conntrack_timeouts, frame_io, lags, lifecycle, metrics, neighbours, socket};
 use crate::agents::echo::Echo;
 use crate::rights::{self, keeper, told};
 
@@ -156,7 +157,9 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let token = switch_settings.metrics_token.as_deref().map(Token::read).transpose();
     let token = token.map_err(Error::Metrics)?;
     let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
-    let mut running = Running::start(cluster, echo, &options(&switch_settings), &progress)
+    let progress = Progress::new();
+    let on_progress = |made, all| progress.tell(made, all);
+    let mut running = Running::start(cluster, echo, &options(&switch_settings), &on_progress)
         .map_err(Error::Running)?;
     let changes = running.take_changes();
     let sweep = Sweep::new(
@@ -170,6 +173,7 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     watch_pods(changes, &office);
     neighbours::keep(&office);
     lifecycle::take_away(&office);
+    lags::keep(&office);
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;
     let metrics_server = metrics_listener
@@ -224,13 +228,6 @@ fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // the standard library seeds each of these from the system
     std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
-/// Logs how far a long bring-up is.
-fn progress(made: usize, all: usize) {
-    if all >= 100 && made.is_multiple_of(100) {
-        tracing::info!("{made} of {all} namespaces made");
-    }
 }
 
 /// Says on standard output that traffic flows.

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kswitch_config::{
     Cluster, Compiled, Compiler, HealthCheck, Names, NetworkBalancer, Observed, Plan, PlannedPort,
@@ -20,6 +20,7 @@ use super::echoes::Echoes;
 use super::gates;
 use super::health::HealthChecks;
 use super::hosts::{Files, changed_files, echo_specs, host_spec};
+use super::lags::{Lags, News};
 use super::links::FaultyLinks;
 use super::loopbacks::Loopbacks;
 use super::monitor::Monitor;
@@ -117,6 +118,7 @@ pub struct Running {
     pub captures: Arc<Captures>,
     pub(super) balancers: Balancers,
     pub(super) links: FaultyLinks,
+    pub(super) lags: Lags,
     seed: u64,
     pub(super) neighbourhood: Neighbourhood,
     pub(super) watchers: Watchers,
@@ -192,6 +194,7 @@ impl Running {
             echoes: Echoes::new(echo),
             balancers: http_balancers,
             links: FaultyLinks::default(),
+            lags: Lags::default(),
             seed: options.seed,
             neighbourhood: Neighbourhood::new(Arc::clone(&switch.shared)),
             watchers,
@@ -202,10 +205,11 @@ impl Running {
             generation,
         };
         running.attach(plan.ports.clone(), progress)?;
+        running.hear(&snapshot, health_checks);
         running.publish(snapshot)?;
         restart::tell(&running.lab, adopted);
         running.lab.settle()?;
-        running.listen(&health_checks);
+        running.listen();
         running.since.note(&running.cluster, &running.observed);
         Ok(running)
     }
@@ -252,6 +256,7 @@ impl Running {
         self.names = Arc::new(names);
         self.watchers.tell(&self.monitor, &self.network, &balancers);
         self.network = balancers;
+        self.hear(&snapshot, health_checks);
         self.publish(snapshot)?;
         self.name_servers.dns.publish(zones);
         if !self.switch.settled(generation, SETTLE_PATIENCE) {
@@ -259,14 +264,36 @@ impl Running {
         }
         self.remove(&gone)?;
         self.write_files(&before)?;
-        self.listen(&health_checks);
+        self.listen();
         self.switch.free();
         Ok(())
     }
 
+    /// Tells nodes what they are to serve, each in its time.
+    fn hear(&mut self, snapshot: &Snapshot, checks: Vec<HealthCheck>) {
+        let news = News { served: Arc::clone(&snapshot.served), checks: checks.into() };
+        self.lags.publish(&self.cluster, news, Instant::now());
+    }
+
+    /// Publishes anew if a node has heard of a change by now; answers when one does next.
+    ///
+    /// # Errors
+    /// If a worker cannot be woken.
+    pub(super) fn catch_up(&mut self) -> Result<Option<Instant>, Error> {
+        if self.lags.catch_up(Instant::now())
+            && let Some(last) = self.switch.snapshot()
+        {
+            self.generation = Generation(self.generation.0 + 1);
+            self.publish(Snapshot { generation: self.generation, ..Snapshot::clone(&last) })?;
+            self.health_checks.keep(&self.cluster, &self.lags);
+        }
+        Ok(self.lags.next())
+    }
+
     /// Publishes a snapshot, and tells those who look on what it means.
     fn publish(&mut self, snapshot: Snapshot) -> Result<(), Error> {
-        let snapshot = Arc::new(snapshot);
+        let lagging = self.lags.served(&self.names);
+        let snapshot = Arc::new(Snapshot { lagging, ..snapshot });
         self.monitor.follow(Arc::clone(&self.names), Arc::clone(&snapshot));
         self.captures.follow(Arc::clone(&self.names));
         let (ports, topology) = (self.attached.values(), &snapshot.topology);
@@ -427,10 +454,10 @@ impl Running {
         &self.name_servers.dns
     }
 
-    fn listen(&mut self, health_checks: &[HealthCheck]) {
+    fn listen(&mut self) {
         let awake = nodes::awake(&self.cluster, &self.observed);
         self.diversions.keep(diversions::of_nodes(&self.cluster, self.attached.values()));
-        self.health_checks.keep(&self.cluster, health_checks);
+        self.health_checks.keep(&self.cluster, &self.lags);
         self.loopbacks.keep(&self.cluster);
         self.name_servers.keep(&awake);
         self.pods.keep(&awake);

@@ -10,7 +10,7 @@ use super::request::{Failure, Response};
 use super::running::Running;
 use super::views;
 use crate::dataplane::Shared;
-use crate::trace::{self, Query, Tables};
+use crate::trace::{self, Faulty, Query, Tables};
 
 /// A lab as it is at one moment; nothing waits for whoever looks at it.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Moment {
     draft: Draft,
     shared: Arc<Shared>,
     now: Tick,
+    faults: Faulty,
 }
 
 impl Moment {
@@ -35,6 +36,7 @@ impl Moment {
             draft: draft.clone(),
             shared: Arc::clone(&running.switch.shared),
             now: views::now(running),
+            faults: running.links.in_force(),
         })
     }
 
@@ -46,6 +48,7 @@ impl Moment {
             ports: &self.ports,
             draft: &self.draft,
             affinity: Some((&self.shared.affinity, self.now)),
+            faults: Some(&self.faults),
         }
     }
 

@@ -15,6 +15,7 @@ use super::conntrack_timeouts;
 use super::flows::Meant;
 use super::gates;
 use super::neighbours;
+use super::objects;
 pub(super) use super::request::Traffic;
 use super::request::{
     Failure, FdbRecord, FlowRecord, Kind, PortRecord, Response, RouteRecord, Selector, WorkerRecord,
@@ -25,6 +26,19 @@ use crate::dataplane::worker::tick;
 
 /// Answers `get`.
 pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response {
+    let items = match found(running, kind, select) {
+        Response::Objects { items } => items,
+        other => return other,
+    };
+    let items = items.into_iter().map(|item| objects::complete(kind, item));
+    let mut items: Vec<_> = items.collect();
+    if matches!(kind, Kind::Routes | Kind::Fdb | Kind::Neighbours) {
+        items.retain(|item| objects::is_meant(select, item));
+    }
+    Response::Objects { items }
+}
+
+fn found(running: &Running, kind: Kind, select: &Selector) -> Response {
     let cluster = &running.cluster;
     match kind {
         Kind::Nodes => objects(cluster.nodes.iter().map(|node| &*node.object), select),
@@ -47,7 +61,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
         Kind::Ports => Response::records(ports(running, select)),
         Kind::Links => Response::records(super::links::records(running, select)),
         Kind::Workers => Response::records(workers(running, select)),
-        Kind::Routes => Response::records(routes(running, select)),
+        Kind::Routes => Response::records(routes(running)),
         Kind::Fdb => Response::records(fdb(running)),
         Kind::Neighbours => Response::records(neighbours::records(running)),
         _ => balanced::get(running, kind, select),
@@ -230,16 +244,13 @@ fn router_name(running: &Running, snapshot: &Snapshot, router: RouterId) -> Stri
     node_name(running, snapshot, router).unwrap_or_else(|| "edge".into())
 }
 
-fn routes(running: &Running, select: &Selector) -> Vec<RouteRecord> {
+fn routes(running: &Running) -> Vec<RouteRecord> {
     let Some(snapshot) = running.switch.snapshot() else { return Vec::new() };
     let mut records = Vec::new();
     let routers = (0..).map(RouterId).zip(&snapshot.topology.routers);
     for (id, router) in routers {
         let name = router_name(running, &snapshot, id);
         let Some(table) = snapshot.topology.tables.get(router.table) else { continue };
-        if !select.takes(None, &name) {
-            continue;
-        }
         for (prefix, route) in table.iter() {
             let (action, via) = match route {
                 Route::Router(next) if *next == id => ("connected", None),

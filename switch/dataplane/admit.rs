@@ -137,7 +137,7 @@ impl Pipeline {
                     translation = Some(chosen);
                     break;
                 }
-                if snapshot.frontends.owns(flow.target.address) {
+                if snapshot.served_at(walk.at()).frontends.owns(flow.target.address) {
                     return Err(refused(&walk, DropReason::NoServicePort.into()));
                 }
             }

@@ -33,6 +33,8 @@ pub enum Decision {
     },
     /// The frontend's source ranges were asked.
     SourceRanges {
+        /// The router.
+        router: RouterId,
         /// The frontend.
         frontend: FrontendId,
         /// Whether the source is within them.
@@ -40,6 +42,8 @@ pub enum Decision {
     },
     /// A backend was chosen.
     Chosen {
+        /// The router.
+        router: RouterId,
         /// The frontend.
         frontend: FrontendId,
         /// The backends there are for this traffic at this router.

@@ -173,7 +173,11 @@ fn way_of_known(
         (true, None) | (false, Some(_)) => is_settled,
         (true, Some(id)) => {
             is_settled
-                || snapshot.frontends.get(id).is_some_and(|frontend| frontend.is_serving(target))
+                || snapshot
+                    .served_at(walk.at())
+                    .frontends
+                    .get(id)
+                    .is_some_and(|frontend| frontend.is_serving(target))
         }
     };
     if !holds {

@@ -44,7 +44,8 @@ pub fn frontend_at(
     flow: &Flow,
 ) -> Option<FrontendId> {
     let Endpoint { address, port } = flow.target;
-    let (frontends, protocol, is_v4) = (&snapshot.frontends, flow.protocol, address.is_v4());
+    let frontends = &snapshot.served_at(id).frontends;
+    let (protocol, is_v4) = (flow.protocol, address.is_v4());
     if !protocol.has_ports() {
         return None;
     }
@@ -76,13 +77,14 @@ impl Pipeline {
         id: FrontendId,
     ) -> Result<Translation, DropReason> {
         let At { snapshot, now, port, .. } = at;
-        let frontend = snapshot.frontends.get(id).ok_or(DropReason::NoEndpoints)?;
+        let served = snapshot.served_at(router);
+        let frontend = served.frontends.get(id).ok_or(DropReason::NoEndpoints)?;
         self.account.frontend = Some(frontend.label);
         self.note(|| Decision::Frontend { router, frontend: id });
         let source = flow.source.address;
         if let Some(ranges) = frontend.source_ranges {
-            let is_admitted = snapshot.source_ranges(ranges).is_some_and(|r| r.admits(source));
-            self.note(|| Decision::SourceRanges { frontend: id, is_admitted });
+            let is_admitted = served.source_ranges(ranges).is_some_and(|r| r.admits(source));
+            self.note(|| Decision::SourceRanges { router, frontend: id, is_admitted });
             if !is_admitted {
                 return Err(DropReason::SourceRange);
             }
@@ -104,17 +106,17 @@ impl Pipeline {
         });
         let choice = self.trail.as_ref().and_then(|trail| trail.choice);
         let remembered = choice.or(remembered);
-        let remembered = remembered.and_then(|backend| snapshot.backends.member(set, backend));
+        let remembered = remembered.and_then(|backend| served.backends.member(set, backend));
         let Backend { endpoint: backend, load } = if let Some(backend) = remembered {
             backend
         } else {
             let random = self.random.next();
             let loads = self.shared.conntrack.loads();
-            let chosen = snapshot.backends.choose(set, flow, random, loads);
+            let chosen = served.backends.choose(set, flow, random, loads);
             chosen.ok_or(DropReason::NoEndpoints)?
         };
         let is_remembered = remembered.is_some();
-        self.note(|| Decision::Chosen { frontend: id, set, backend, is_remembered });
+        self.note(|| Decision::Chosen { router, frontend: id, set, backend, is_remembered });
         if let Some(affinity) = frontend.affinity {
             // a full table forgets: the next flow is balanced like a first one
             self.shared.affinity.remember(source, affinity.group, backend, now);

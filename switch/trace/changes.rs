@@ -169,7 +169,7 @@ fn side(
     probe.forget();
     let tried = probe.send(from, &packet, None)?;
     let set = tried.decisions.iter().find_map(|decision| match decision {
-        Decision::Chosen { set, .. } => Some(*set),
+        Decision::Chosen { router, set, .. } => Some((*router, *set)),
         _ => None,
     });
     let mut all: Vec<Side> = Vec::new();
@@ -190,8 +190,8 @@ fn side(
     };
     match set {
         None => add(&tried),
-        Some(set) => {
-            for backend in tables.snapshot.backends.members(set) {
+        Some((router, set)) => {
+            for backend in tables.snapshot.served_at(router).backends.members(set) {
                 probe.forget();
                 add(&probe.send(from, &packet, Some(backend.endpoint))?);
             }

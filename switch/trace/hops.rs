@@ -20,6 +20,9 @@ use crate::sim::craft::Craft;
 /// The router at which load balancers are.
 const EDGE: RouterId = RouterId(0);
 
+/// A frontend of a router.
+type Frontend = (RouterId, FrontendId);
+
 /// Backends that are named one by one at most.
 const NAMED_BACKENDS: usize = 8;
 
@@ -149,11 +152,11 @@ impl Teller<'_, '_> {
                 self.forwarded(*label, *node, *among, *stickiness);
             }
             Decision::Frontend { router, frontend } => self.frontend(*router, *frontend),
-            Decision::SourceRanges { frontend, is_admitted } => {
-                self.source_ranges(*frontend, *is_admitted);
+            Decision::SourceRanges { router, frontend, is_admitted } => {
+                self.source_ranges((*router, *frontend), *is_admitted);
             }
-            Decision::Chosen { frontend, set, backend, is_remembered } => {
-                self.chosen(*frontend, (*set, *backend), *is_remembered);
+            Decision::Chosen { router, frontend, set, backend, is_remembered } => {
+                self.chosen((*router, *frontend), (*set, *backend), *is_remembered);
             }
             Decision::Way { target, crossed, egress } => {
                 for router in crossed.routers() {
@@ -186,12 +189,13 @@ impl Teller<'_, '_> {
         port.map(|port| self.router(port.router)).unwrap_or_default()
     }
 
-    fn frontend_name(&self, id: FrontendId) -> Option<FrontendName> {
-        self.tables.names.frontend(self.tables.snapshot.frontends.get(id)?.label)
+    fn frontend_name(&self, (router, id): Frontend) -> Option<FrontendName> {
+        let served = self.tables.snapshot.served_at(router);
+        self.tables.names.frontend(served.frontends.get(id)?.label)
     }
 
     /// What a frontend is called as an object, and where one of its fields is written.
-    fn object_of(&self, id: FrontendId, field: Option<&str>) -> (Option<String>, Option<Place>) {
+    fn object_of(&self, id: Frontend, field: Option<&str>) -> (Option<String>, Option<Place>) {
         self.object_named(self.frontend_name(id), field)
     }
 
@@ -242,9 +246,9 @@ impl Teller<'_, '_> {
     }
 
     fn frontend(&mut self, router: RouterId, id: FrontendId) {
-        let (object, place) = self.object_of(id, None);
+        let (object, place) = self.object_of((router, id), None);
         let target = self.flow.target;
-        let (rule, decision) = match self.frontend_name(id) {
+        let (rule, decision) = match self.frontend_name((router, id)) {
             Some(FrontendName::Service { service, port }) => {
                 let spec = service.spec.as_ref();
                 let port = spec.and_then(|spec| spec.ports.as_ref()?.get(port));
@@ -269,6 +273,8 @@ impl Teller<'_, '_> {
             }
             None => (String::new(), "served".into()),
         };
+        let is_lagging = self.tables.snapshot.lagging.iter().any(|(lagging, _)| *lagging == router);
+        let decision = decision + if is_lagging { ", as the node last heard" } else { "" };
         let at = self.router(router);
         let rule = Some(rule).filter(|rule| !rule.is_empty());
         self.push(
@@ -277,7 +283,7 @@ impl Teller<'_, '_> {
         );
     }
 
-    fn source_ranges(&mut self, id: FrontendId, is_admitted: bool) {
+    fn source_ranges(&mut self, id: Frontend, is_admitted: bool) {
         let (object, place) = self.object_of(id, Some("spec.loadBalancerSourceRanges"));
         let source = self.flow.source.address;
         let said = if is_admitted { "within" } else { "outside" };
@@ -298,13 +304,13 @@ impl Teller<'_, '_> {
 
     fn chosen(
         &mut self,
-        id: FrontendId,
+        id: Frontend,
         (set, backend): (BackendSetId, Endpoint),
         is_remembered: bool,
     ) {
         use kswitch_tables::Method;
         let (object, place) = self.object_of(id, Some("spec.selector"));
-        let backends = self.tables.snapshot.backends.get(set);
+        let backends = self.tables.snapshot.served_at(id.0).backends.get(set);
         let members = backends.map(|set| set.members()).unwrap_or_default();
         let how = match backends.map(|set| set.method()) {
             _ if is_remembered => "the client was sent there before",

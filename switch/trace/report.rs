@@ -88,7 +88,7 @@ pub struct Hop {
     /// The machine or router where it is made.
     pub at: String,
     /// The table that makes it: `port`, `frontends`, `source-ranges`, `backends`, `bridge`,
-    /// `routes`, `egress-policy`, `ingress-policy`, `masquerade` or `conntrack`.
+    /// `routes`, `egress-policy`, `ingress-policy`, `masquerade`, `conntrack` or `link`.
     pub table: String,
     /// The object it follows from, as `Service shop/web`.
     pub object: Option<String>,

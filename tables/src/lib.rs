@@ -43,7 +43,7 @@ pub use murmur::murmur3_x64_128;
 pub use neighbours::{ASK_AGAIN, Asked, Neighbour, Neighbours, Reachability};
 pub use policy::Policies;
 pub use prefix_map::PrefixMap;
-pub use snapshot::Snapshot;
+pub use snapshot::{Served, Snapshot};
 pub use source_ranges::{SourceRanges, SourceRangesId};
 pub use tick::{Generation, Tick};
 pub use topology::{

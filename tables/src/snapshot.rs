@@ -3,9 +3,27 @@
 use std::sync::Arc;
 
 use crate::{
-    Address, BackendSets, ForwardingRules, Frontends, Generation, Policies, PrefixMap,
+    Address, BackendSets, ForwardingRules, Frontends, Generation, Policies, PrefixMap, RouterId,
     SourceRanges, SourceRangesId, Topology,
 };
+
+/// What routers serve: frontends, their backends, and who may use them. The ids within are its own.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    /// Addresses at which backends are served.
+    pub frontends: Frontends,
+    /// The backends.
+    pub backends: BackendSets,
+    /// By [`SourceRangesId`].
+    pub source_ranges: Vec<Arc<SourceRanges>>,
+}
+
+impl Served {
+    /// The ranges of this id.
+    pub fn source_ranges(&self, id: SourceRangesId) -> Option<&SourceRanges> {
+        self.source_ranges.get(id.0 as usize).map(|ranges| &**ranges)
+    }
+}
 
 /// Every read-only table of one generation; never changed once published.
 ///
@@ -19,12 +37,10 @@ pub struct Snapshot {
     pub topology: Arc<Topology>,
     /// What leads from addresses outside the nodes to a node.
     pub forwarding: ForwardingRules,
-    /// Addresses at which backends are served.
-    pub frontends: Frontends,
-    /// The backends.
-    pub backends: BackendSets,
-    /// By [`SourceRangesId`].
-    pub source_ranges: Vec<Arc<SourceRanges>>,
+    /// What routers serve. Generations that do not differ in it share it.
+    pub served: Arc<Served>,
+    /// Routers that go on with what was served before, and that.
+    pub lagging: Vec<(RouterId, Arc<Served>)>,
     /// Who may talk to whom.
     pub policies: Policies,
     /// Prefixes whose sources count as inside the cluster.
@@ -41,8 +57,9 @@ impl Snapshot {
         self.inside.find(source).is_some()
     }
 
-    /// The ranges of this id.
-    pub fn source_ranges(&self, id: SourceRangesId) -> Option<&SourceRanges> {
-        self.source_ranges.get(id.0 as usize).map(|ranges| &**ranges)
+    /// What a router serves. **Cost**: linear in the routers that lag behind.
+    pub fn served_at(&self, router: RouterId) -> &Served {
+        let older = self.lagging.iter().find(|(lagging, _)| *lagging == router);
+        older.map_or(&self.served, |(_, older)| older)
     }
 }

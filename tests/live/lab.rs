@@ -36,8 +36,13 @@ pub(crate) fn until(
     Ok(())
 }
 
-/// Whether a program is there to be run.
+/// Whether a program is there to be run; after a colon, a module that it has.
 pub(crate) fn has_program(name: &str) -> bool {
+    if let Some((program, module)) = name.split_once(':') {
+        let import = format!("import {module}");
+        let output = Command::new(program).args(["-c", &import]).output();
+        return output.is_ok_and(|output| output.status.success());
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }

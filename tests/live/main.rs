@@ -15,14 +15,17 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod asked;
 mod balancers;
 mod browser;
 mod cases;
 mod churn;
 mod digs;
 mod gso;
+mod kinds;
 mod lab;
 mod labs;
+mod lags;
 mod life;
 mod links;
 mod load;
@@ -78,7 +81,10 @@ fn main() {
         programs::TESTS,
         probes::TESTS,
         labs::TESTS,
+        kinds::TESTS,
         life::TESTS,
+        asked::TESTS,
+        lags::TESTS,
         links::TESTS,
         rights::TESTS,
         churn::TESTS,

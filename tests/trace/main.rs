@@ -9,6 +9,7 @@
 )]
 
 mod labs;
+mod links;
 #[path = "../../config/tests/policy_oracle/naive.rs"]
 #[allow(dead_code, reason = "another test reads all that it says")]
 mod naive;

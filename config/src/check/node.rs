@@ -5,11 +5,18 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{accept, cidr, one_of};
+use crate::cluster::Node as Lagging;
 use crate::error::Findings;
 use crate::path::Path;
 use crate::syntax;
 
 pub(super) fn check(node: &Node, findings: &mut Findings) {
+    let annotations = node.metadata.annotations.as_ref();
+    if let Some(lag) = annotations.and_then(|all| all.get(Lagging::ENDPOINT_LAG_ANNOTATION)) {
+        let path = Path::Root.key("metadata");
+        let path = path.key("annotations");
+        accept(findings, path.key(Lagging::ENDPOINT_LAG_ANNOTATION), syntax::duration(lag));
+    }
     if let Some(spec) = &node.spec {
         let path = Path::Root.key("spec");
         match &spec.pod_cidrs {

@@ -133,7 +133,7 @@ pub(crate) fn compiled(cluster: &Cluster) -> Compiled {
 /// The frontend at an address and port for TCP.
 pub(crate) fn at<'c>(compiled: &'c Compiled, to: &str) -> &'c Frontend {
     let Endpoint { address, port } = endpoint(to);
-    let frontends = &compiled.snapshot.frontends;
+    let frontends = &compiled.snapshot.served.frontends;
     frontends.get(frontends.at_address(address, Protocol::TCP, port).unwrap()).unwrap()
 }
 
@@ -152,7 +152,7 @@ pub(crate) fn cluster_members(
 }
 
 fn members_of(compiled: &Compiled, set: Option<kswitch_tables::BackendSetId>) -> Vec<String> {
-    let backends = &compiled.snapshot.backends;
+    let backends = &compiled.snapshot.served.backends;
     let members = set.map_or(&[][..], |set| backends.members(set));
     members.iter().map(|backend| backend.endpoint.to_string()).collect()
 }

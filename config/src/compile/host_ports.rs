@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ContainerPort;
 use kswitch_tables::{
-    Address, BackendSet, Endpoint, Frontend, Method, NodeSets, Policy, Protocol, RouterId,
+    Address, BackendSet, Endpoint, Frontend, Method, NodeSets, Policy, Protocol, RouterId, Served,
 };
 
 use super::Layout;
-use super::merge::Merged;
 use crate::endpoints::protocol;
 use crate::{Cluster, Pod};
 
@@ -44,6 +43,16 @@ pub(super) fn all(cluster: &Cluster, layout: &Layout) -> Vec<HostPort> {
     all
 }
 
+impl HostPort {
+    /// Whether it is that of the same pod, and leads there the same way.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let Self { pod, port, protocol, router, at, backend } = self;
+        Arc::ptr_eq(pod, &other.pod)
+            && (*port, *protocol, *router) == (other.port, other.protocol, other.router)
+            && (*at, *backend) == (other.at, other.backend)
+    }
+}
+
 /// One host port for each family of the pod.
 fn of_port(pod: &Arc<Pod>, port: &ContainerPort, router: RouterId) -> Vec<HostPort> {
     let host_port = port.host_port.and_then(|port| u16::try_from(port).ok()).filter(|n| *n != 0);
@@ -71,7 +80,7 @@ fn of_port(pod: &Arc<Pod>, port: &ContainerPort, router: RouterId) -> Vec<HostPo
 }
 
 /// Adds a host port under this label.
-pub(super) fn serve(merged: &mut Merged, host_port: &HostPort, label: u32) {
+pub(super) fn serve(merged: &mut Served, host_port: &HostPort, label: u32) {
     let HostPort { port, protocol, router, at, backend, .. } = *host_port;
     let set = merged.backends.add(BackendSet::new([backend.into()], Method::Random));
     let id = merged.frontends.add(Frontend {
@@ -107,7 +116,7 @@ mod tests {
 
     /// Where a port of a node's address leads to.
     fn to(compiled: &Compiled, node: usize, at: &str, port: u16) -> Option<Vec<String>> {
-        let frontends = &compiled.snapshot.frontends;
+        let frontends = &compiled.snapshot.served.frontends;
         let id = frontends.at_router(router(node), address(at), Protocol::TCP, port)?;
         Some(members(compiled, frontends.get(id).unwrap(), node))
     }

@@ -20,7 +20,7 @@ pub struct Names {
     pub(super) cluster: Arc<Cluster>,
     /// The parts of the cluster's Services, in their order.
     pub(super) parts: Arc<[Arc<Part>]>,
-    pub(super) host_ports: Map<u32, FrontendName>,
+    pub(super) host_ports: Arc<Map<u32, FrontendName>>,
     pub(super) policies: Arc<PolicyNames>,
     /// Services and their ports by label, once somebody asks.
     pub(super) by_label: OnceLock<Map<u32, (usize, usize)>>,
@@ -35,6 +35,13 @@ impl Names {
     /// A router: `edge`, or the name of its node.
     pub fn router(&self, id: RouterId) -> Option<&str> {
         self.routers.get(usize::from(id.0))?.as_deref()
+    }
+
+    /// The router of a node.
+    pub fn router_of(&self, node: &str) -> Option<RouterId> {
+        // the edge comes first, whatever a node is called
+        let at = self.routers.iter().skip(1).position(|name| name.as_deref() == Some(node))?;
+        u16::try_from(at + 1).ok().map(RouterId)
     }
 
     /// The policies of this generation.

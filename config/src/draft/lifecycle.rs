@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod as PodObject;
 use serde_json::Value;
 
 use super::{Draft, Entry, Key, KeyRef};
-use crate::cluster::{Cluster, Pod};
+use crate::cluster::{Cluster, Node, Pod};
 use crate::error::{Findings, Origin};
 use crate::kind::Kind;
 use crate::object::Object;
@@ -91,6 +91,19 @@ impl Draft {
                 let spec = Arc::make_mut(node).spec.get_or_insert_default();
                 spec.unschedulable = is_closed.then_some(true);
             }
+        })
+    }
+
+    /// Has a node hear of changes of Services and endpoints so much later, as in `500ms`, or with
+    /// `None` at once; `false` if there is none.
+    pub fn lag(&mut self, node: &str, lag: Option<&str>) -> bool {
+        self.edit(Kind::Node, "", node, |object| {
+            let Object::Node(node) = object else { return };
+            let annotations = Arc::make_mut(node).metadata.annotations.get_or_insert_default();
+            match lag {
+                Some(lag) => annotations.insert(Node::ENDPOINT_LAG_ANNOTATION.into(), lag.into()),
+                None => annotations.remove(Node::ENDPOINT_LAG_ANNOTATION),
+            };
         })
     }
 

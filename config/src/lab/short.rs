@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::fields::Fields;
 use crate::check;
-use crate::cluster::{HostNetwork, ZONE_LABEL};
+use crate::cluster::{HostNetwork, Node as ClusterNode, ZONE_LABEL};
 use crate::draft::{Entry, Host};
 use crate::error::{Findings, Origin};
 use crate::interface::{self, Interface};
@@ -99,8 +99,12 @@ fn node(fields: &mut Fields<'_, '_>, name: String) -> Node {
         let status = if ready { "True" } else { "False" }.to_owned();
         vec![NodeCondition { type_: "Ready".to_owned(), status, ..NodeCondition::default() }]
     });
+    let lag = fields.text("endpoint-lag").map(|lag| {
+        BTreeMap::from([(ClusterNode::ENDPOINT_LAG_ANNOTATION.to_owned(), lag.to_owned())])
+    });
+    let metadata = ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() };
     Node {
-        metadata: ObjectMeta { name: Some(name), labels: Some(labels), ..ObjectMeta::default() },
+        metadata: ObjectMeta { annotations: lag, ..metadata },
         spec: Some(NodeSpec {
             pod_cidr: pod_ranges.first().cloned(),
             pod_cidrs: Some(pod_ranges).filter(|ranges| !ranges.is_empty()),
@@ -238,6 +242,7 @@ pub(crate) fn short_field(field: &Field) -> Field {
             return Field::of("zone");
         }
         ("metadata", "name") => "name",
+        ("metadata", "annotations") => return Field::of("endpoint-lag"),
         ("metadata", "labels") => "labels",
         ("spec", "podCIDR") => return Field::of("pod-ranges").index(0),
         ("spec", "podCIDRs") => "pod-ranges",

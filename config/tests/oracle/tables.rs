@@ -18,16 +18,16 @@ pub(crate) fn judge(packet: &Packet, snapshot: &Snapshot) -> Outcome {
     let id = RouterId(u16::try_from(packet.node).unwrap() + 1);
     let Endpoint { address, port } = endpoint(packet.target);
     let Some(found) = frontend_at(snapshot, id, address, packet.protocol, port) else {
-        return if snapshot.frontends.owns(address) {
+        return if snapshot.served.frontends.owns(address) {
             Outcome::NoSuchPort
         } else {
             Outcome::Untouched
         };
     };
-    let frontend = snapshot.frontends.get(found).unwrap();
+    let frontend = snapshot.served.frontends.get(found).unwrap();
     let source = Address::from(packet.source);
     if let Some(ranges) = frontend.source_ranges
-        && !snapshot.source_ranges(ranges).unwrap().admits(source)
+        && !snapshot.served.source_ranges(ranges).unwrap().admits(source)
     {
         return Outcome::Dropped;
     }
@@ -41,7 +41,7 @@ pub(crate) fn judge(packet: &Packet, snapshot: &Snapshot) -> Outcome {
         None if frontend.has_backends => Outcome::Dropped,
         None => Outcome::Rejected,
         Some(set) => {
-            let members = snapshot.backends.members(set).iter();
+            let members = snapshot.served.backends.members(set).iter();
             let backends = members.map(|backend| {
                 SocketAddr::new(backend.endpoint.address.to_ip(), backend.endpoint.port)
             });
@@ -58,7 +58,7 @@ fn frontend_at(
     protocol: Protocol,
     port: u16,
 ) -> Option<FrontendId> {
-    let (router, frontends) = (snapshot.topology.router(id).unwrap(), &snapshot.frontends);
+    let (router, frontends) = (snapshot.topology.router(id).unwrap(), &snapshot.served.frontends);
     let own = router.addresses.contains(&address);
     let of_router = || frontends.at_router(id, address, protocol, port);
     let local = || frontends.at_local_port(address.is_v4(), protocol, port);
@@ -88,7 +88,7 @@ pub(crate) fn may_stay(
     snapshot: &Snapshot,
 ) -> bool {
     let Endpoint { address, port } = endpoint(target);
-    let frontends = &snapshot.frontends;
+    let frontends = &snapshot.served.frontends;
     let frontend = frontends.at_address(address, protocol, port).and_then(|id| frontends.get(id));
     frontend.is_some_and(|frontend| frontend.is_serving(endpoint(backend)))
 }

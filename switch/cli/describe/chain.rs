@@ -24,7 +24,7 @@ pub(super) fn run(lab: &Lab, kind: Kind, select: Selector) -> Result<ExitCode, E
     };
     for object in &objects {
         let is_mine = |rule: &&Value| {
-            text(rule, "/kind") == called
+            text(rule, "/ownerKind") == called
                 && ["/metadata/namespace", "/metadata/name"]
                     .iter()
                     .all(|at| text(rule, at) == text(object, at))

@@ -145,7 +145,12 @@ pub(super) fn wide(kind: Kind) -> Vec<Column> {
     let mut columns = usual(kind);
     match kind {
         Kind::Links => columns.extend(links::more()),
-        Kind::Nodes => columns.push(column("LABELS", |node| pairs(node, "/metadata/labels"))),
+        Kind::Nodes => columns.extend([
+            column("ENDPOINT-LAG", |node| {
+                member(node, "/metadata/annotations/kswitch~1endpoint-lag")
+            }),
+            column("LABELS", |node| pairs(node, "/metadata/labels")),
+        ]),
         Kind::Pods => columns.push(column("LABELS", |pod| pairs(pod, "/metadata/labels"))),
         Kind::Services => {
             columns.push(column("SELECTOR", |service| pairs(service, "/spec/selector")));

@@ -66,12 +66,8 @@ pub(super) fn run(
 
 /// By what an object is known again.
 fn key(item: &Value) -> String {
-    match item.pointer("/metadata/name").and_then(Value::as_str) {
-        Some(name) => format!("{}/{name}", columns::namespace(item)),
-        None => ["/name", "/router", "/prefix", "/segment", "/mac"]
-            .iter()
-            .filter_map(|pointer| item.pointer(pointer).and_then(Value::as_str))
-            .collect::<Vec<_>>()
-            .join(" "),
-    }
+    // several listeners of one Gateway, and several claims of one address, are called alike
+    const OWN: [&str; 5] = ["/metadata/name", "/listener", "/address", "/port", "/mac"];
+    let own = OWN.iter().map(|pointer| columns::member(item, pointer));
+    [columns::namespace(item)].into_iter().chain(own).collect::<Vec<_>>().join(" ")
 }

@@ -164,6 +164,8 @@ mod tests {
             startup: None,
             readiness: None,
             liveness: None,
+            post_start: None,
+            pre_stop: None,
             security: SecurityContext::default(),
         }
     }

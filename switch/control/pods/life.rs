@@ -2,19 +2,20 @@
 
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::PodSpec;
-use kswitch_config::{PodProgram, Program, Restart, Role};
+use kswitch_config::{Hook, PodProgram, Program, Restart, Role};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::ask::Target;
 use super::container::{self, Ears};
 use super::kept::{Entry, Register};
 use super::log::Log;
-use super::probe::{Asking, BackOff, Target, Verdict};
+use super::probe::{Asking, BackOff, Verdict};
 use super::state::{Doing, Phase, PodState};
 
 /// A pod's programs; they end when this is dropped.
@@ -236,7 +237,7 @@ async fn live(shared: Arc<Shared>) {
 }
 
 /// How often is looked whether a container that others wait for has come up.
-const STARTED_POLL: std::time::Duration = std::time::Duration::from_millis(20);
+const STARTED_POLL: Duration = Duration::from_millis(20);
 
 fn is_up(shared: &Shared, at: usize) -> bool {
     shared.state().containers.get(at).is_some_and(|container| container.is_started)
@@ -331,6 +332,12 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
     if let Err(error) = shared.register.add(shared.pod(), container, run.id(), restarts) {
         tracing::warn!("container {} would not be known again: {error}", container.name);
     }
+    if let Some(hook) = &container.post_start
+        && !act(shared, container, hook).await
+    {
+        log.push("postStart failed, and the container with it".to_owned());
+        return end(shared, at, container, run, shared.program.grace).await;
+    }
     shared.set(at, Doing::Running, false);
     if container.startup.is_none() {
         shared.set_started(at, container.readiness.is_none());
@@ -346,25 +353,80 @@ async fn look_after(
     mut run: container::Run,
     is_started: bool,
 ) -> i32 {
-    let code = tokio::select! {
-        code = run.end() => code,
-        () = ask(shared, at, container, is_started) => run.stop(shared.program.grace).await,
-        () = shared.told_to_end() => run.stop(shared.program.grace).await,
+    let grace = tokio::select! {
+        code = run.end() => {
+            shared.set(at, Doing::Ended { code }, false);
+            return code;
+        }
+        grace = ask(shared, at, container, is_started) => grace.unwrap_or(shared.program.grace),
+        () = shared.told_to_end() => shared.program.grace,
     };
+    end(shared, at, container, run, grace).await
+}
+
+/// Has a container end within a grace; answers its exit code.
+///
+/// Source: kubelet, `killContainer`: what is done before the end is part of the grace, of which a
+/// little is left even where it took all of it.
+async fn end(
+    shared: &Shared,
+    at: usize,
+    container: &Program,
+    mut run: container::Run,
+    grace: Duration,
+) -> i32 {
+    let begun = Instant::now();
+    if let Some(hook) = container.pre_stop.as_ref().filter(|_| !grace.is_zero()) {
+        tokio::select! {
+            code = run.end() => {
+                shared.set(at, Doing::Ended { code }, false);
+                return code;
+            }
+            // what fails keeps nobody from ending
+            _ = timeout(grace, act(shared, container, hook)) => {}
+        }
+    }
+    let left = grace.saturating_sub(begun.elapsed());
+    let code = run.stop(if grace.is_zero() { left } else { left.max(GRACE_LEAST) }).await;
     shared.set(at, Doing::Ended { code }, false);
     code
+}
+
+/// How long a program may take to end at least, once it is told to.
+///
+/// Source: kubelet, `minimumGracePeriodInSeconds`.
+const GRACE_LEAST: Duration = Duration::from_secs(2);
+
+/// Does what is to be done at a moment of a container's life; whether that went well.
+async fn act(shared: &Shared, container: &Program, hook: &Hook) -> bool {
+    match hook {
+        Hook::Sleep(time) => {
+            sleep(*time).await;
+            true
+        }
+        Hook::Act(action) => {
+            let asked = shared.target.ask(action, shared.program.grace, container).await;
+            matches!(asked, Ok(true))
+        }
+    }
 }
 
 /// The exit code of a program that could not be started.
 const NOT_STARTED: i32 = 128;
 
-/// Asks a container how it is; comes back only if it has to be started again.
-async fn ask(shared: &Shared, at: usize, container: &Program, is_started: bool) {
+/// Asks a container how it is; comes back only if it has to be started again, with the time that it
+/// has to end if the question says so.
+async fn ask(
+    shared: &Shared,
+    at: usize,
+    container: &Program,
+    is_started: bool,
+) -> Option<Duration> {
     let Program { startup, readiness, liveness, .. } = container;
     if let Some(startup) = startup.as_ref().filter(|_| !is_started) {
         let verdict = Asking::new(startup, &shared.target, container).next(None).await;
         if verdict == Verdict::Bad {
-            return;
+            return startup.grace;
         }
         shared.set_started(at, readiness.is_none());
     }
@@ -385,12 +447,12 @@ async fn ask(shared: &Shared, at: usize, container: &Program, is_started: bool) 
         loop {
             last = Some(asking.next(last).await);
             if last == Some(Verdict::Bad) {
-                return;
+                return liveness.grace;
             }
         }
     };
     tokio::select! {
-        () = readiness => {}
-        () = liveness => {}
+        () = readiness => None,
+        grace = liveness => grace,
     }
 }

@@ -1,31 +1,11 @@
-//! Asking a container how it is, from the node that it is on.
+//! Asking a container how it is, again and again, and how long to leave alone what fails.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use kswitch_config::{Action, Probe, Program};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use kswitch_config::{Probe, Program};
 use tokio::time::{sleep, timeout};
 
-use super::container::{self, Ears};
-use crate::lab::namespace;
-use crate::rights::keeper;
-
-/// Octets of an answer's first line that are looked at.
-const FIRST_LINE: usize = 64;
-
-/// Whom to ask, and from where.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// The namespace of the node.
-    pub(super) node: String,
-    /// The namespace of the pod.
-    pub(super) pod: String,
-    /// The pod's address.
-    pub(super) address: IpAddr,
-}
+use super::ask::Target;
 
 /// What has come of asking again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +37,9 @@ impl<'p> Asking<'p> {
             let pause = if self.is_first { self.probe.delay } else { self.probe.period };
             self.is_first = false;
             sleep(pause).await;
-            let asked = timeout(self.probe.timeout, self.ask()).await;
+            let Probe { action, timeout: patience, .. } = self.probe;
+            let asking = self.target.ask(action, *patience, self.program);
+            let asked = timeout(*patience, asking).await;
             if matches!(asked, Ok(Ok(true))) {
                 (good, bad) = (good + 1, 0);
             } else {
@@ -71,68 +53,6 @@ impl<'p> Asking<'p> {
             }
         }
     }
-
-    async fn ask(&self) -> io::Result<bool> {
-        match &self.probe.action {
-            Action::Tcp { host, port } => self.connect(host.as_ref(), *port).await.map(|_| true),
-            Action::Http { host, port, path, headers } => {
-                let mut stream = self.connect(host.as_ref(), *port).await?;
-                let path = if path.starts_with('/') { path.clone() } else { format!("/{path}") };
-                let is_host = |name: &str| name.eq_ignore_ascii_case("host");
-                let mut head = format!("GET {path} HTTP/1.1\r\nUser-Agent: kube-probe/kswitch\r\n");
-                if !headers.iter().any(|(name, _)| is_host(name)) {
-                    head.push_str(&format!("Host: {}\r\n", self.address(*port)));
-                }
-                for (name, value) in headers {
-                    head.push_str(&format!("{name}: {value}\r\n"));
-                }
-                head.push_str("Accept: */*\r\nConnection: close\r\n\r\n");
-                stream.write_all(head.as_bytes()).await?;
-                status(&mut stream).await.map(|status| (200..400).contains(&status))
-            }
-            Action::Exec(command) => {
-                let run = container::start(&self.target.pod, self.program, command, Ears::None);
-                Ok(run.await?.end().await == 0)
-            }
-        }
-    }
-
-    const fn address(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.target.address, port)
-    }
-
-    /// A connection from the node.
-    async fn connect(&self, host: Option<&String>, port: u16) -> io::Result<TcpStream> {
-        let to = match host {
-            None => self.address(port),
-            Some(host) => {
-                let host = host.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
-                SocketAddr::new(host, port)
-            }
-        };
-        let (node, patience) = (self.target.node.clone(), self.probe.timeout);
-        let connected = keeper::done(move || {
-            namespace::enter(&node, || std::net::TcpStream::connect_timeout(&to, patience))?
-        });
-        let stream = connected.await?;
-        stream.set_nonblocking(true)?;
-        TcpStream::from_std(stream)
-    }
-}
-
-/// The status of an answer over HTTP.
-async fn status(stream: &mut TcpStream) -> io::Result<u16> {
-    let mut line = Vec::with_capacity(FIRST_LINE);
-    while line.len() < FIRST_LINE && !line.contains(&b'\n') {
-        if stream.read_buf(&mut line).await? == 0 {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&line);
-    let mut words = text.split_ascii_whitespace();
-    let is_http = words.next().is_some_and(|word| word.starts_with("HTTP/1."));
-    let status = words.next().and_then(|word| word.parse().ok());
-    status.filter(|_| is_http).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// How long to wait before a program is started again.

@@ -50,6 +50,13 @@ pub enum Verb {
         /// Each label, and what it is to be; `None` to remove it.
         labels: Vec<(String, Option<String>)>,
     },
+    /// A node hears of changes of Services and endpoints later.
+    Lag {
+        /// Which.
+        node: String,
+        /// How much later, as in `500ms`; `None`: at once.
+        lag: Option<String>,
+    },
     /// A node is switched off, on, or taken away.
     Node {
         /// Which.

@@ -209,7 +209,7 @@ impl Flows {
         let counted = counters(snapshot);
         self.shared.conntrack.recount(|connection| load(snapshot, &counted, connection));
         let mut groups: HashMap<u32, HashSet<Endpoint>> = HashMap::new();
-        for (_, frontend) in snapshot.frontends.iter() {
+        for (_, frontend) in snapshot.served.frontends.iter() {
             if let Some(affinity) = frontend.affinity {
                 groups.entry(affinity.group).or_default().extend(frontend.serving.iter());
             }
@@ -271,9 +271,9 @@ fn monotonic() -> io::Result<u64> {
 
 /// The counters of all backends that have one.
 fn counters(snapshot: &Snapshot) -> HashMap<Endpoint, LoadId> {
-    let sets =
-        (0..snapshot.backends.len()).filter_map(|at| Some(BackendSetId(at.try_into().ok()?)));
-    let members = sets.flat_map(|set| snapshot.backends.members(set));
+    let sets = (0..snapshot.served.backends.len())
+        .filter_map(|at| Some(BackendSetId(at.try_into().ok()?)));
+    let members = sets.flat_map(|set| snapshot.served.backends.members(set));
     let counted = members.filter(|backend| backend.load != LoadId::NONE);
     counted.map(|backend| (backend.endpoint, backend.load)).collect()
 }
@@ -291,11 +291,11 @@ fn load(
         return LoadId::NONE;
     };
     let Endpoint { address, port } = original.target;
-    let frontend = snapshot.frontends.at_address(address, original.protocol, port);
-    let frontend = frontend.and_then(|id| snapshot.frontends.get(id));
+    let frontend = snapshot.served.frontends.at_address(address, original.protocol, port);
+    let frontend = frontend.and_then(|id| snapshot.served.frontends.get(id));
     let own = frontend.and_then(|frontend| {
         let mut sets = sets(frontend);
-        sets.find_map(|set| snapshot.backends.member(set, forward.target))
+        sets.find_map(|set| snapshot.served.backends.member(set, forward.target))
     });
     own.map_or(*any, |backend| backend.load)
 }

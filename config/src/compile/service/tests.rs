@@ -37,11 +37,11 @@ fn web(spec: &Value) -> Cluster {
 
 fn exists(compiled: &Compiled, to: &str) -> bool {
     let to = endpoint(to);
-    compiled.snapshot.frontends.at_address(to.address, Protocol::TCP, to.port).is_some()
+    compiled.snapshot.served.frontends.at_address(to.address, Protocol::TCP, to.port).is_some()
 }
 
 fn node_port(compiled: &Compiled, is_v4: bool, port: u16) -> Option<&kswitch_tables::Frontend> {
-    let frontends = &compiled.snapshot.frontends;
+    let frontends = &compiled.snapshot.served.frontends;
     frontends.get(frontends.at_local_port(is_v4, Protocol::TCP, port)?)
 }
 
@@ -70,7 +70,7 @@ fn a_cluster_ip_leads_to_the_ready_pods_of_its_selector() {
     }
     let frontend = at(&compiled, "[fd00:8::1]:80");
     assert_eq!(members(&compiled, frontend, 0), ["[fd00:4::5]:8080", "[fd00:4:0:1::5]:8080"]);
-    assert!(compiled.snapshot.frontends.owns(address("10.8.0.1")));
+    assert!(compiled.snapshot.served.frontends.owns(address("10.8.0.1")));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn every_kind_of_address_is_served() {
         let frontend = at(&compiled, to);
         assert_eq!(frontend.policy, Policy::External, "{to}");
         assert_eq!(members(&compiled, frontend, 0), [A, B], "{to}");
-        assert!(!compiled.snapshot.frontends.owns(endpoint(to).address), "{to}");
+        assert!(!compiled.snapshot.served.frontends.owns(endpoint(to).address), "{to}");
     }
     // a load balancer that is a proxy wants to see the packets; the other family is not the Service's
     assert!(!exists(&compiled, "203.0.113.12:80") && !exists(&compiled, "[2001:db8::1]:80"));
@@ -140,7 +140,7 @@ fn source_ranges_guard_the_load_balancers_addresses_alone() {
         "loadBalancerSourceRanges": ranges,
     })));
     let frontend = at(&compiled, "203.0.113.10:80");
-    let ranges = compiled.snapshot.source_ranges(frontend.source_ranges.unwrap()).unwrap();
+    let ranges = compiled.snapshot.served.source_ranges(frontend.source_ranges.unwrap()).unwrap();
     let admits = |source| ranges.admits(address(source));
     assert!(admits("192.0.2.9") && admits("10.128.0.3") && !admits("198.51.100.7"));
     // a node is in the ranges, so that the addresses themselves may be sources
@@ -182,15 +182,15 @@ fn clients_stick_where_asked_and_frontends_of_a_port_share_them() {
 fn some_services_are_nobodys_to_answer_for() {
     for spec in [json!({ "clusterIP": "None" }), json!({ "type": "ExternalName" })] {
         let compiled = compiled(&web(&spec));
-        assert!(compiled.snapshot.frontends.is_empty(), "{spec}");
-        assert!(!compiled.snapshot.frontends.owns(address("10.8.0.1")), "{spec}");
+        assert!(compiled.snapshot.served.frontends.is_empty(), "{spec}");
+        assert!(!compiled.snapshot.served.frontends.owns(address("10.8.0.1")), "{spec}");
     }
     let mut cluster = web(&json!({}));
     let mut service = (*cluster.services[0]).clone();
     let label = ("service.kubernetes.io/service-proxy-name".to_owned(), "other".to_owned());
     service.metadata.labels = Some([label].into());
     cluster.services = vec![service.into()];
-    assert!(compiled(&cluster).snapshot.frontends.is_empty());
+    assert!(compiled(&cluster).snapshot.served.frontends.is_empty());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn annotations_choose_how_flows_are_spread() {
         cluster.services = vec![service.into()];
         let compiled = compiled(&cluster);
         let set = at(&compiled, "10.8.0.1:80").sets.at(super::super::fixture::router(0)).unwrap();
-        let set = compiled.snapshot.backends.get(set).unwrap();
+        let set = compiled.snapshot.served.backends.get(set).unwrap();
         (set.method().clone(), set.members().iter().map(|m| m.load).collect::<Vec<_>>())
     };
     assert_eq!(method("random"), (Method::Random, vec![LoadId::NONE; 2]));
