@@ -184,10 +184,11 @@ impl Host {
     fn told(&self, reply: &Reply, transport: Transport, client: std::net::SocketAddr) {
         self.shared.counters.count(transport, reply.code);
         if self.zones().settings().log {
-            let Reply { question, code, octets } = reply;
+            let Reply { code, octets, .. } = reply;
             let by = if transport == Transport::Udp { "udp" } else { "tcp" };
             tracing::info!(
-                "dns: {client} {by} {question}: {} in {} octets",
+                "dns: {client} {by} {}: {} in {} octets",
+                reply.question(),
                 code.name(),
                 octets.len()
             );

@@ -1,5 +1,6 @@
 //! `clean`: what switches left that were killed goes.
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,9 +30,15 @@ pub(super) fn run(Arguments { names }: &Arguments) -> Result<ExitCode, Error> {
     let mut lines = Vec::new();
     for name in names {
         // to have the socket is to be the only switch of the lab
-        let Ok(bound) = socket::bind(Path::new(socket::DIRECTORY), &name) else {
-            lines.push(format!("lab {name} runs, and is left alone"));
-            continue;
+        let bound = match socket::bind(Path::new(socket::DIRECTORY), &name) {
+            Ok(bound) => bound,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::new("what labs left is removed with root rights: try sudo"));
+            }
+            Err(_) => {
+                lines.push(format!("lab {name} runs, and is left alone"));
+                continue;
+            }
         };
         let removed = lab::Lab::open(&name).and_then(|lab| {
             let count = lab.reclaimed();

@@ -13,8 +13,8 @@ pub(super) fn complete(kind: Kind, item: Value) -> Value {
     if members.contains_key("apiVersion") {
         return Value::Object(members);
     }
-    let called = members.remove("kind").or_else(|| singular(kind).map(Value::from));
-    let metadata = members.remove("metadata");
+    let called = members.shift_remove("kind").or_else(|| singular(kind).map(Value::from));
+    let metadata = members.shift_remove("metadata");
     let metadata = metadata.unwrap_or_else(|| json!({ "name": name(kind, &members) }));
     let head = [
         ("apiVersion".to_owned(), API_VERSION.into()),

@@ -211,12 +211,14 @@ fn tcpdump_agrees() -> Result<(), Failed> {
 }
 
 /// Commands that ask a lab, none of which waits for anything.
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 29] = [
     "get pods",
     "describe pod client",
     "exec client -- true",
     "logs client",
     "conntrack list",
+    "conntrack flush",
+    "conntrack stats",
     "monitor --count 1",
     "capture any -w -",
     "top --once",
@@ -229,7 +231,12 @@ const COMMANDS: [&str; 22] = [
     "uncordon node-a",
     "drain node-a",
     "node down node-a",
+    "node up node-a",
+    "node lag node-a 1s",
+    "node remove node-a",
+    "node add node-c",
     "reload",
+    "upgrade",
     "link client --loss 1%",
     "label pod/client a=b",
     "log",
@@ -237,13 +244,14 @@ const COMMANDS: [&str; 22] = [
 ];
 
 /// What names something that is not there.
-const WRONG: [&str; 18] = [
+const WRONG: [&str; 22] = [
     "get pods nobody",
     "get links nobody",
     "describe pod nobody",
     "exec nobody -- true",
     "logs nobody",
     "conntrack list --of nobody",
+    "conntrack flush --of nobody",
     "capture nobody -w -",
     "delete pod nobody",
     "scale deployment/nobody --replicas 1",
@@ -252,6 +260,9 @@ const WRONG: [&str; 18] = [
     "uncordon nobody",
     "drain nobody",
     "node down nobody",
+    "node up nobody",
+    "node lag nobody 1s",
+    "node remove nobody",
     "link nobody --loss 1%",
     "label pod/nobody a=b",
     "log no=such=filter",
@@ -279,6 +290,19 @@ fn commands_say_why() -> Result<(), Failed> {
         command.args(line.split(' '));
         command
     };
+    // what is not here asks no lab
+    const APART: [&str; 4] = ["clean", "test", "completions", "man"];
+    let help = run("--help", None).output()?.stdout;
+    let help = String::from_utf8(help)?;
+    let (_, all) = help.split_once("\nCommands:\n").ok_or("no commands")?;
+    let (all, _) = all.split_once("\n\n").ok_or("nothing but commands")?;
+    for line in all.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        let command = line.split_whitespace().next().ok_or("no name")?;
+        let is_asked = COMMANDS.iter().any(|line| line.split(' ').next() == Some(command));
+        assert!(is_asked || APART.contains(&command), "nobody tries {command}");
+    }
+    let clean = run("clean nosuch", None).uid(65_534).gid(65_534).output()?;
+    refused("clean nosuch", &clean, "root rights");
     for line in WRONG {
         refused(line, &run(line, Some(lab.name())).output()?, "");
     }

@@ -41,10 +41,17 @@ pub enum Outcome {
 pub struct Reply {
     /// The message.
     pub octets: Vec<u8>,
-    /// What was asked, in words: type and name.
-    pub question: String,
+    asked: Option<Query>,
     /// How it went.
     pub code: Code,
+}
+
+impl Reply {
+    /// What was asked, in words: type and name.
+    pub fn question(&self) -> String {
+        let words = |query: &Query| format!("{} {}", query.query_type(), query.name());
+        self.asked.as_ref().map_or_else(String::new, words)
+    }
 }
 
 /// How a request went, as counters have it.
@@ -171,13 +178,10 @@ fn edns() -> Edns {
 }
 
 fn answered(message: Message, limit: u16) -> Outcome {
-    let question = message
-        .queries
-        .first()
-        .map_or_else(String::new, |query| format!("{} {}", query.query_type(), query.name()));
+    let asked = message.queries.first().cloned();
     let code = Code::of(message.metadata.response_code);
     match encoded(message, limit) {
-        Some(octets) => Outcome::Answered(Box::new(Reply { octets, question, code })),
+        Some(octets) => Outcome::Answered(Box::new(Reply { octets, asked, code })),
         None => Outcome::Ignored,
     }
 }
