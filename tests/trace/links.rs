@@ -69,7 +69,7 @@ fn what_is_left_to_chance_is_mentioned() {
         let [link] = links[..] else { panic!("{links:?}") };
         assert_eq!(link.at, name(of));
         assert_eq!(link.rule.as_deref(), Some("delay 20ms, loss 1%"));
-        assert_eq!(report.hops.last().unwrap().decision, "delivered");
+        assert!(report.hops.last().unwrap().decision.starts_with("delivered"));
     }
     // nobody goes that way
     let report = lab("node/node-b", "from", "delay = \"20ms\"").trace("client", "far:80", "tcp");
