@@ -243,6 +243,9 @@ const COMMANDS: [&str; 29] = [
     "trace --from client --to frontend",
 ];
 
+/// What asks no lab.
+const APART: [&str; 4] = ["clean", "test", "completions", "man"];
+
 /// What names something that is not there.
 const WRONG: [&str; 22] = [
     "get pods nobody",
@@ -290,8 +293,6 @@ fn commands_say_why() -> Result<(), Failed> {
         command.args(line.split(' '));
         command
     };
-    // what is not here asks no lab
-    const APART: [&str; 4] = ["clean", "test", "completions", "man"];
     let help = run("--help", None).output()?.stdout;
     let help = String::from_utf8(help)?;
     let (_, all) = help.split_once("\nCommands:\n").ok_or("no commands")?;
