@@ -47,18 +47,20 @@ use wire::Wire;
 /// Features that a case may require.
 ///
 /// Source: the `requires` of the case format.
-const FEATURES: [&str; 51] = [
+const FEATURES: [&str; 58] = [
     "bridged-pods",
     "ClusterNetworkPolicy",
     "egress-masquerade",
     "empty-services-setting",
     "fragments",
     "gateway",
+    "GatewayAddressEmpty",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",
     "GatewayStaticAddresses",
     "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
     "hostport",
     "HTTPRoute303RedirectStatusCode",
     "HTTPRoute307RedirectStatusCode",
@@ -69,7 +71,9 @@ const FEATURES: [&str; 51] = [
     "HTTPRouteBackendRequestRedirect",
     "HTTPRouteBackendResponseHeaderModification",
     "HTTPRouteBackendTimeout",
+    "HTTPRouteBackendURLRewrite",
     "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
     "HTTPRouteHostRewrite",
     "HTTPRouteMethodMatching",
     "HTTPRouteNamedRouteRule",
@@ -86,6 +90,7 @@ const FEATURES: [&str; 51] = [
     "HTTPRouteSchemeRedirect",
     "ipv6",
     "link-mtu",
+    "ListenerSet",
     "localhost-nodeports",
     "masquerade-all",
     "nodeport-addresses",
@@ -96,6 +101,8 @@ const FEATURES: [&str; 51] = [
     "TCPRoute",
     "tls",
     "TLSRoute",
+    "TLSRouteModeMixed",
+    "TLSRouteModeTerminate",
     "topology-hints",
     "upstream",
     "UDPRoute",

@@ -48,6 +48,7 @@ pub(crate) fn object(object: &Object, findings: &mut Findings) {
         Object::IngressClass(_) | Object::GatewayClass(_) => {}
         Object::Secret(object) => secret::check(object, findings),
         Object::Gateway(object) => gateway::check(object, findings),
+        Object::ListenerSet(object) => gateway::check_set(object, findings),
         Object::HttpRoute(object) => route::check_http(object, findings),
         Object::GrpcRoute(object) => route::check_grpc(object, findings),
         Object::TlsRoute(object) => route::check_tls(object, findings),

@@ -11,16 +11,18 @@ mod backend_tls;
 mod gateway;
 mod http;
 mod layer4;
+mod listener_set;
 mod resource;
 mod route;
 mod status;
+mod tls;
 
 pub use backend_tls::{
     AltName, BackendTlsPolicy, BackendTlsPolicySpec, BackendTlsValidation, TlsTarget,
 };
 pub use gateway::{
-    AllowedRoutes, Gateway, GatewayAddress, GatewayClass, GatewayClassSpec, GatewaySpec,
-    GatewayTls, GrantFrom, GrantTo, ListenerSpec, ReferenceGrant, ReferenceGrantSpec,
+    AllowedListeners, AllowedRoutes, Gateway, GatewayAddress, GatewayClass, GatewayClassSpec,
+    GatewaySpec, GatewayTls, GrantFrom, GrantTo, ListenerSpec, ReferenceGrant, ReferenceGrantSpec,
     RouteGroupKind, RouteNamespaces,
 };
 pub use http::{
@@ -30,10 +32,14 @@ pub use http::{
     SessionPersistence, UrlRewriteFilter, ValueMatchSpec,
 };
 pub use layer4::{L4Rule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec, UdpRoute, UdpRouteSpec};
+pub use listener_set::{ListenerSet, ListenerSetSpec, ListenerSetStatus};
 pub use route::{BackendReference, LocalReference, ObjectReference, ParentReference};
 pub use status::{
     GatewayClassStatus, GatewayStatus, ListenerStatus, PolicyAncestorStatus, PolicyStatus,
     RouteParentStatus, RouteStatus, StatusAddress, SupportedFeature,
+};
+pub use tls::{
+    FrontendTls, FrontendTlsTerms, FrontendValidation, GatewayBackendTls, GatewayTlsSides, PortTls,
 };
 
 /// The group of all of them.

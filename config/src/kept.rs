@@ -177,7 +177,7 @@ impl Object {
         }
         let value = any!(Namespace Node Pod Service EndpointSlice Endpoints NetworkPolicy
             ClusterNetworkPolicy Deployment ReplicaSet StatefulSet DaemonSet Ingress IngressClass
-            Secret GatewayClass Gateway HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute
+            Secret GatewayClass Gateway ListenerSet HttpRoute GrpcRoute TlsRoute TcpRoute UdpRoute
             ReferenceGrant ConfigMap BackendTlsPolicy BackendConfig FrontendConfig GcpBackendPolicy
             GcpGatewayPolicy HealthCheckPolicy SecurityPolicy SslPolicy ManagedCertificate);
         let mut value = value.ok()?;

@@ -37,6 +37,8 @@ pub enum Kind {
     GatewayClass,
     /// Addresses and ports on which traffic comes in.
     Gateway,
+    /// More listeners of a Gateway, from others than those who have it.
+    ListenerSet,
     /// Where HTTP requests go.
     HttpRoute,
     /// Where gRPC calls go.
@@ -73,7 +75,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, those that others refer to first.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -91,6 +93,7 @@ impl Kind {
         Self::Secret,
         Self::GatewayClass,
         Self::Gateway,
+        Self::ListenerSet,
         Self::HttpRoute,
         Self::GrpcRoute,
         Self::TlsRoute,
@@ -129,6 +132,7 @@ impl Kind {
             Self::Secret => "Secret",
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
             Self::HttpRoute => "HTTPRoute",
             Self::GrpcRoute => "GRPCRoute",
             Self::TlsRoute => "TLSRoute",
@@ -160,7 +164,7 @@ impl Kind {
             Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::GrpcRoute => {
                 "gateway.networking.k8s.io/v1"
             }
-            Self::TlsRoute => "gateway.networking.k8s.io/v1",
+            Self::ListenerSet | Self::TlsRoute => "gateway.networking.k8s.io/v1",
             Self::TcpRoute | Self::UdpRoute => "gateway.networking.k8s.io/v1alpha2",
             Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
             Self::BackendTlsPolicy => "gateway.networking.k8s.io/v1",
@@ -217,6 +221,7 @@ impl Kind {
             Self::Secret => "secret",
             Self::GatewayClass => "gateway-class",
             Self::Gateway => "gateway",
+            Self::ListenerSet => "listener-set",
             Self::HttpRoute => "http-route",
             Self::GrpcRoute => "grpc-route",
             Self::TlsRoute => "tls-route",

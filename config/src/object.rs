@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster_policy::ClusterNetworkPolicy;
 use crate::gateway_api::{
-    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute,
-    TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::gke::{
     BackendConfig, FrontendConfig, GcpBackendPolicy, GcpGatewayPolicy, HealthCheckPolicy,
@@ -44,6 +44,7 @@ pub(crate) enum Object {
     Secret(Arc<Secret>),
     GatewayClass(Arc<GatewayClass>),
     Gateway(Arc<Gateway>),
+    ListenerSet(Arc<ListenerSet>),
     HttpRoute(Arc<HttpRoute>),
     GrpcRoute(Arc<GrpcRoute>),
     TlsRoute(Arc<TlsRoute>),
@@ -102,6 +103,7 @@ impl Object {
             Kind::Secret => reading!(Secret),
             Kind::GatewayClass => reading!(GatewayClass),
             Kind::Gateway => reading!(Gateway),
+            Kind::ListenerSet => reading!(ListenerSet),
             Kind::HttpRoute => reading!(HttpRoute),
             Kind::GrpcRoute => reading!(GrpcRoute),
             Kind::TlsRoute => reading!(TlsRoute),
@@ -141,6 +143,7 @@ impl Object {
             Self::Secret(_) => Kind::Secret,
             Self::GatewayClass(_) => Kind::GatewayClass,
             Self::Gateway(_) => Kind::Gateway,
+            Self::ListenerSet(_) => Kind::ListenerSet,
             Self::HttpRoute(_) => Kind::HttpRoute,
             Self::GrpcRoute(_) => Kind::GrpcRoute,
             Self::TlsRoute(_) => Kind::TlsRoute,
@@ -180,6 +183,7 @@ impl Object {
             Self::Secret(object) => &object.metadata,
             Self::GatewayClass(object) => &object.metadata,
             Self::Gateway(object) => &object.metadata,
+            Self::ListenerSet(object) => &object.metadata,
             Self::HttpRoute(object) => &object.metadata,
             Self::GrpcRoute(object) => &object.metadata,
             Self::TlsRoute(object) => &object.metadata,
@@ -219,6 +223,7 @@ impl Object {
             Self::Secret(object) => &mut Arc::make_mut(object).metadata,
             Self::GatewayClass(object) => &mut Arc::make_mut(object).metadata,
             Self::Gateway(object) => &mut Arc::make_mut(object).metadata,
+            Self::ListenerSet(object) => &mut Arc::make_mut(object).metadata,
             Self::HttpRoute(object) => &mut Arc::make_mut(object).metadata,
             Self::GrpcRoute(object) => &mut Arc::make_mut(object).metadata,
             Self::TlsRoute(object) => &mut Arc::make_mut(object).metadata,

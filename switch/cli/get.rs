@@ -95,6 +95,7 @@ const fn shorts(kind: Kind) -> &'static [&'static str] {
         Kind::Ingresses => &["ing"],
         Kind::GatewayClasses => &["gc"],
         Kind::Gateways => &["gtw"],
+        Kind::ListenerSets => &["lset"],
         Kind::BackendTlsPolicies => &["btlspolicy"],
         Kind::ManagedCertificates => &["mcrt"],
         Kind::Neighbours => &["neighbors", "neighbor"],

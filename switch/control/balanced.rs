@@ -24,6 +24,7 @@ pub(super) fn get(running: &Running, kind: Kind, select: &Selector) -> Response 
     match kind {
         Kind::GatewayClasses => all(&routing.gateway_classes, select),
         Kind::Gateways => all(&routing.gateways, select),
+        Kind::ListenerSets => all(&routing.listener_sets, select),
         Kind::HttpRoutes => all(&routing.http_routes, select),
         Kind::GrpcRoutes => all(&routing.grpc_routes, select),
         Kind::TlsRoutes => all(&routing.tls_routes, select),

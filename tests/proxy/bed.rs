@@ -115,7 +115,16 @@ impl Bed {
 
     /// The same with another method.
     pub(crate) async fn ask(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Told {
-        let stream = TcpStream::connect(self.at(80)).await.unwrap();
+        self.exchange(80, method, path, fields).await
+    }
+
+    /// Asks another port for a path.
+    pub(crate) async fn get_at(&self, port: u16, path: &str) -> Told {
+        self.exchange(port, "GET", path, &[]).await
+    }
+
+    async fn exchange(&self, port: u16, method: &str, path: &str, fields: &[(&str, &str)]) -> Told {
+        let stream = TcpStream::connect(self.at(port)).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);

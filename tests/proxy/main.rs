@@ -10,6 +10,7 @@
 
 mod bed;
 mod caching;
+mod mutual;
 mod policies;
 mod secure;
 

@@ -10,13 +10,15 @@ use hyper_util::rt::TokioIo;
 use kswitch::agents::proxy::authority::{self, Authority, Issued};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::bed::{BASE, Bed, answer};
 
-fn secret(name: &str, issued: &Issued) -> String {
+pub(crate) fn secret(name: &str, issued: &Issued) -> String {
     let Issued { certificate, key } = issued;
     format!(
         "\n[[secret]]\ntype = \"kubernetes.io/tls\"\nmetadata = {{ name = \"{name}\" }}\n\
@@ -39,7 +41,41 @@ async fn ask(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(bed.at(443)).await.unwrap();
+    exchange(bed, 443, name, config).await
+}
+
+/// The same at a port, of a client that shows a certificate, or none.
+pub(crate) async fn ask_as(
+    bed: &Bed,
+    (port, name): (u16, &str),
+    trusted: &str,
+    shown: Option<&Issued>,
+) -> Result<(u16, String), String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match shown {
+        Some(Issued { certificate, key }) => {
+            let chain = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+            builder.with_client_auth_cert(vec![chain], key).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
+    exchange(bed, port, name, config).await
+}
+
+async fn exchange(
+    bed: &Bed,
+    port: u16,
+    name: &str,
+    config: ClientConfig,
+) -> Result<(u16, String), String> {
+    let stream = TcpStream::connect(bed.at(port)).await.unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let told = TlsConnector::from(Arc::new(config)).connect(name.clone(), stream).await;
     let stream = told.map_err(|error| error.to_string())?;
@@ -111,13 +147,21 @@ spec = {{ minTlsVersion = \"TLS_1_3\" }}
 
 /// A backend in TLS with a certificate, which answers with its own words.
 async fn secured(issued: &Issued) -> std::net::SocketAddr {
+    secured_by(issued, WebPkiClientVerifier::no_client_auth()).await
+}
+
+/// The same, which lets in whom a verifier lets in.
+pub(crate) async fn secured_by(
+    issued: &Issued,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> std::net::SocketAddr {
     let chain = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(vec![chain], key)
         .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

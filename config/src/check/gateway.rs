@@ -5,9 +5,14 @@ use std::collections::BTreeMap;
 use super::ingress::hostname;
 use super::{accept, one_of, port, selector};
 use crate::error::Findings;
-use crate::gateway_api::{Gateway, ListenerSpec, ReferenceGrant};
+use crate::gateway_api::{
+    FrontendTlsTerms, Gateway, ListenerSet, ListenerSpec, ReferenceGrant, RouteNamespaces,
+};
 use crate::path::Path;
 use crate::syntax;
+
+/// What a listener may speak.
+const PROTOCOLS: [&str; 5] = ["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
 
 pub(super) fn check(gateway: &Gateway, findings: &mut Findings) {
     let spec = &gateway.spec;
@@ -30,13 +35,51 @@ pub(super) fn check(gateway: &Gateway, findings: &mut Findings) {
             }
         }
     }
-    let at = path.key("listeners");
-    if spec.listeners.is_empty() {
+    check_listeners(path.key("listeners"), &spec.listeners, findings);
+    if let Some(allowed) = spec.allowed_listeners.as_ref().and_then(|at| at.namespaces.as_ref()) {
+        let path = path.key("allowedListeners");
+        check_namespaces(&path.key("namespaces"), allowed, findings);
+    }
+    let frontend = spec.tls.as_ref().and_then(|tls| tls.frontend.as_ref());
+    let Some(frontend) = frontend else { return };
+    let path = path.key("tls");
+    let path = path.key("frontend");
+    check_validation(&path.key("default"), &frontend.usual, findings);
+    let at = path.key("perPort");
+    for (index, of_port) in frontend.per_port.iter().enumerate() {
+        let path = at.index(index);
+        port(findings, path.key("port"), of_port.port);
+        check_validation(&path.key("tls"), &of_port.tls, findings);
+    }
+}
+
+pub(super) fn check_set(set: &ListenerSet, findings: &mut Findings) {
+    let path = Path::Root.key("spec");
+    if set.spec.parent_ref.name.is_empty() {
+        let help = "write parentRef: { name: … }";
+        findings.error(path.key("parentRef"), "the ListenerSet names no Gateway", help);
+    }
+    check_listeners(path.key("listeners"), &set.spec.listeners, findings);
+}
+
+fn check_validation(path: &Path<'_>, terms: &FrontendTlsTerms, findings: &mut Findings) {
+    let Some(validation) = &terms.validation else { return };
+    let path = path.key("validation");
+    let modes = ["AllowValidOnly", "AllowInsecureFallback"];
+    one_of(findings, path.key("mode"), validation.mode.as_deref(), &modes);
+    if validation.ca_certificate_refs.is_empty() {
+        let help = "write caCertificateRefs: [{ kind: ConfigMap, name: … }]";
+        findings.error(path.key("caCertificateRefs"), "nobody vouches for clients", help);
+    }
+}
+
+fn check_listeners(at: Path<'_>, listeners: &[ListenerSpec], findings: &mut Findings) {
+    if listeners.is_empty() {
         let help = "write listeners: [{ name: http, port: 80, protocol: HTTP }]";
-        findings.error(at, "the Gateway has no listener", help);
+        findings.error(at, "there is no listener", help);
     }
     let mut names = BTreeMap::new();
-    for (index, listener) in spec.listeners.iter().enumerate() {
+    for (index, listener) in listeners.iter().enumerate() {
         let path = at.index(index);
         check_listener(path, listener, findings);
         if let Some(first) = names.insert(&listener.name, index) {
@@ -49,8 +92,11 @@ pub(super) fn check(gateway: &Gateway, findings: &mut Findings) {
 fn check_listener(path: Path<'_>, listener: &ListenerSpec, findings: &mut Findings) {
     accept(findings, path.key("name"), syntax::dns_subdomain(&listener.name));
     port(findings, path.key("port"), listener.port);
-    let protocols = ["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
-    one_of(findings, path.key("protocol"), Some(&listener.protocol), &protocols);
+    if !PROTOCOLS.contains(&listener.protocol.as_str()) {
+        // others may be of other controllers: the listener's status says that it is not served
+        let message = format!("{:?} is not known here", listener.protocol);
+        findings.warning(path.key("protocol"), message, "write HTTP, HTTPS, TLS, TCP or UDP");
+    }
     if let Some(host) = listener.hostname.as_deref().filter(|host| !host.is_empty()) {
         hostname(path.key("hostname"), host, findings);
     }
@@ -66,7 +112,10 @@ fn check_listener(path: Path<'_>, listener: &ListenerSpec, findings: &mut Findin
     let Some(allowed) = &listener.allowed_routes else { return };
     let path = path.key("allowedRoutes");
     let Some(namespaces) = &allowed.namespaces else { return };
-    let path = path.key("namespaces");
+    check_namespaces(&path.key("namespaces"), namespaces, findings);
+}
+
+fn check_namespaces(path: &Path<'_>, namespaces: &RouteNamespaces, findings: &mut Findings) {
     let from = ["Same", "All", "Selector", "None"];
     one_of(findings, path.key("from"), namespaces.from.as_deref(), &from);
     if let Some(of) = &namespaces.selector {

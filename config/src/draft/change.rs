@@ -179,6 +179,7 @@ fn same(a: &Object, b: &Object) -> bool {
         (Object::Secret(a), Object::Secret(b)) => a == b,
         (Object::GatewayClass(a), Object::GatewayClass(b)) => a == b,
         (Object::Gateway(a), Object::Gateway(b)) => a == b,
+        (Object::ListenerSet(a), Object::ListenerSet(b)) => a == b,
         (Object::HttpRoute(a), Object::HttpRoute(b)) => a == b,
         (Object::GrpcRoute(a), Object::GrpcRoute(b)) => a == b,
         (Object::TlsRoute(a), Object::TlsRoute(b)) => a == b,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::resource::resource;
 use super::route::ObjectReference;
 use super::status::{GatewayClassStatus, GatewayStatus};
+use super::tls::GatewayTlsSides;
 
 resource!(
     /// Who serves Gateways of this class.
@@ -45,9 +46,25 @@ pub struct GatewaySpec {
     /// The addresses that it asks for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
-    /// Labels and annotations of what is made for it; without an effect here.
+    /// Labels and annotations of what is made for it, without an effect here; and parameters, of which
+    /// none are known here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<serde_json::Value>,
+    /// Which ListenerSets may add listeners; `None`: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allowed_listeners: Option<AllowedListeners>,
+    /// What it asks of clients, and shows to Services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GatewayTlsSides>,
+}
+
+/// Which ListenerSets may add listeners.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AllowedListeners {
+    /// From which namespaces; `None`: from none. Here `None` is the default of `from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<RouteNamespaces>,
 }
 
 /// An address that a Gateway asks for.

@@ -35,6 +35,8 @@ pub struct GatewayStatus {
     pub conditions: Vec<Condition>,
     /// By listener.
     pub listeners: Vec<ListenerStatus>,
+    /// How many ListenerSets have attached.
+    pub attached_listener_sets: i32,
 }
 
 /// An address that a Gateway has.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::host::HostPattern;
 use super::listener::{Prepared, PreparedListener};
-use crate::gateway_api::{GROUP, ParentReference, ReferenceGrant};
+use crate::gateway_api::{GROUP, ParentReference, ReferenceGrant, RouteNamespaces};
 use crate::{Cluster, labels};
 
 /// Who may refer to objects of other namespaces.
@@ -53,44 +53,58 @@ pub(super) struct Applicant<'r> {
 /// The listeners of one Gateway that take a route, each with the hosts for which they do.
 pub(super) type Attached = Vec<(usize, Vec<HostPattern>)>;
 
-/// The Gateway that a parent reference names, among those served.
+/// The Gateway that a parent reference names, among those served, and the ListenerSet of it if the
+/// reference names that.
 pub(super) fn parent<'g>(
     gateways: &'g mut [Prepared],
     parent: &ParentReference,
     namespace: &str,
-) -> Option<&'g mut Prepared> {
-    let is_gateway = parent.group.as_deref().is_none_or(|group| group == GROUP)
-        && parent.kind.as_deref().is_none_or(|kind| kind == "Gateway");
+) -> Option<(&'g mut Prepared, Option<usize>)> {
+    if parent.group.as_deref().is_some_and(|group| group != GROUP) {
+        return None;
+    }
     let namespace = parent.namespace.as_deref().unwrap_or(namespace);
-    gateways.iter_mut().find(|at| is_gateway && at.name == parent.name && at.namespace == namespace)
+    let is_it = |name: &str, of: &str| name == parent.name && of == namespace;
+    match parent.kind.as_deref() {
+        None | Some("Gateway") => {
+            let mut gateways = gateways.iter_mut();
+            gateways.find(|at| is_it(&at.name, &at.namespace)).map(|at| (at, None))
+        }
+        Some("ListenerSet") => gateways.iter_mut().find_map(|gateway| {
+            let at = gateway.sets.iter().position(|set| is_it(&set.name, &set.namespace))?;
+            Some((gateway, Some(at)))
+        }),
+        Some(_) => None,
+    }
 }
 
-/// Attaches a route to the listeners of a Gateway.
+/// Attaches a route to the listeners of a Gateway itself, or to those of a ListenerSet of it.
 ///
 /// # Errors
 /// The reason of the condition `Accepted`, and a sentence.
 ///
 /// Source: Gateway API, `ParentReference`, `Listener.allowedRoutes`, `RouteConditionReason`.
 pub(super) fn attach(
-    gateway: &Prepared,
+    (gateway, set): (&Prepared, Option<usize>),
     parent: &ParentReference,
     route: Applicant<'_>,
     namespaces: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> Result<Attached, (&'static str, String)> {
     let section = parent.section_name.as_deref();
     let is_named = |listener: &PreparedListener| {
-        section.is_none_or(|name| name == listener.spec.name)
+        listener.set == set
+            && section.is_none_or(|name| name == listener.spec.name)
             && parent.port.is_none_or(|port| port == listener.spec.port)
     };
     let named: Vec<_> =
         gateway.listeners.iter().enumerate().filter(|(_, at)| is_named(at)).collect();
     if named.is_empty() {
-        return Err(("NoMatchingParent", "the Gateway has no such listener".to_owned()));
+        return Err(("NoMatchingParent", "it has no such listener".to_owned()));
     }
     let allowed: Vec<_> = named
         .into_iter()
         .filter(|(_, at)| at.kinds.contains(&route.kind))
-        .filter(|(_, at)| admits(gateway, at, route.namespace, namespaces))
+        .filter(|(_, at)| admits(at, route.namespace, namespaces))
         .collect();
     if allowed.is_empty() {
         let message = format!("no listener admits {}s of {}", route.kind, route.namespace);
@@ -117,16 +131,25 @@ pub(super) fn attach(
 }
 
 fn admits(
-    gateway: &Prepared,
     listener: &PreparedListener,
     namespace: &str,
     namespaces: &BTreeMap<String, BTreeMap<String, String>>,
 ) -> bool {
     let allowed = listener.spec.allowed_routes.as_ref();
     let rule = allowed.and_then(|allowed| allowed.namespaces.as_ref());
-    match rule.and_then(|rule| rule.from.as_deref()).unwrap_or("Same") {
+    are_admitted((rule, "Same"), &listener.namespace, namespace, namespaces)
+}
+
+/// Whether an object admits those of a namespace, by its rule or by what is usual where it has none.
+pub(super) fn are_admitted(
+    (rule, usual): (Option<&RouteNamespaces>, &str),
+    own: &str,
+    namespace: &str,
+    namespaces: &BTreeMap<String, BTreeMap<String, String>>,
+) -> bool {
+    match rule.and_then(|rule| rule.from.as_deref()).unwrap_or(usual) {
         "All" => true,
-        "Same" => namespace == gateway.namespace,
+        "Same" => namespace == own,
         "Selector" => {
             let selector = rule.and_then(|rule| rule.selector.as_ref());
             let none = BTreeMap::new();

@@ -19,7 +19,7 @@ use crate::gateway_api::{
 /// The file of a ConfigMap with the certificates that are trusted.
 ///
 /// Source: Gateway API, `BackendTLSPolicyValidation.caCertificateRefs`.
-const CA: &str = "ca.crt";
+pub(super) const CA: &str = "ca.crt";
 
 /// Why a policy cannot be followed: the reasons of `Accepted` and `ResolvedRefs`, and a sentence.
 type Problem = (&'static str, &'static str, String);

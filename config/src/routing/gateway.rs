@@ -9,16 +9,17 @@ use super::attach::{self, Applicant, Grants};
 use super::backends::Backends;
 use super::condition::condition;
 use super::features;
+use super::gateway_status::{parent_status, with_status};
 use super::host::HostPattern;
 use super::layer4;
 use super::listener::{self, Prepared};
+use super::listener_set;
 use super::matching::Match;
 use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind};
-use super::rules::{Owner, Problem, Reader};
+use super::rules::{Owner, Reader};
 use super::table::{Age, Candidate, RouteTable};
 use crate::gateway_api::{
-    Gateway, GatewayAddress, GatewayClassStatus, GatewayStatus, HttpRule, ParentReference,
-    RouteParentStatus, RouteStatus, StatusAddress, TlsRouteSpec,
+    GatewayClassStatus, HttpRule, ListenerSet, ParentReference, RouteStatus, TlsRouteSpec,
 };
 use crate::{Cluster, GatewaySettings};
 
@@ -159,11 +160,11 @@ impl<'c> All<'c> {
         // by Gateway and listener: one that is named twice has one route
         let mut counted = HashSet::new();
         for wanted in parents {
-            let Some(gateway) = attach::parent(&mut self.gateways, wanted, namespace) else {
-                continue;
-            };
+            let found = attach::parent(&mut self.gateways, wanted, namespace);
+            let Some((gateway, set)) = found else { continue };
             let applicant = Applicant { kind, namespace, hostnames };
-            let attached = attach::attach(gateway, wanted, applicant, &self.cluster.namespaces);
+            let namespaces = &self.cluster.namespaces;
+            let attached = attach::attach((gateway, set), wanted, applicant, namespaces);
             status.parents.push(parent_status(metadata, wanted, attached.as_ref(), &problems));
             for (at, hosts) in attached.into_iter().flatten() {
                 let gateway_name = (gateway.namespace.clone(), gateway.name.clone());
@@ -199,12 +200,19 @@ impl<'c> All<'c> {
                     _ => SocketKind::Udp,
                 };
                 let (namespace, name) = (gateway.namespace.clone(), gateway.name.clone());
+                let called = match prepared.set.and_then(|at| gateway.sets.get(at)) {
+                    Some(set) => format!("ListenerSet {}/{}", set.namespace, set.name),
+                    None => format!("Gateway {namespace}/{name}"),
+                };
+                let identity = gateway.identity.as_ref().and_then(|shown| shown.as_ref().ok());
                 let listener = Arc::new(Listener {
-                    name: format!("Gateway {namespace}/{name}, listener {}", prepared.spec.name),
+                    name: format!("{called}, listener {}", prepared.spec.name),
                     owner: ("Gateway".to_owned(), namespace, name),
                     hostname: HostPattern::of_gateway(prepared.spec.hostname.as_deref()),
                     certificates: prepared.certificates.clone(),
                     terms: gateway.terms.clone(),
+                    clients: prepared.clients.clone(),
+                    identity: identity.cloned(),
                     serve,
                 });
                 let port = u16::try_from(prepared.spec.port).unwrap_or_default();
@@ -218,7 +226,9 @@ impl<'c> All<'c> {
                     socket.listeners.push(Arc::clone(&listener));
                 }
             }
-            routing.gateways.push(Arc::new(with_status(&gateway)));
+            let (sets, attached) = listener_set::with_status(&gateway);
+            routing.listener_sets.extend(sets);
+            routing.gateways.push(Arc::new(with_status(&gateway, attached)));
         }
         routing.sockets.extend(sockets.into_values());
         let objects = &self.cluster.gateway_api;
@@ -227,6 +237,16 @@ impl<'c> All<'c> {
         for gateway in &objects.gateways {
             if !is_ours(&gateway.spec.gateway_class_name) {
                 routing.gateways.push(Arc::clone(gateway));
+            }
+        }
+        let is_told = |set: &ListenerSet, routing: &Routing| {
+            let (name, namespace) = (&set.metadata.name, &set.metadata.namespace);
+            let mut told = routing.listener_sets.iter().map(|at| &at.metadata);
+            told.any(|at| at.name == *name && at.namespace == *namespace)
+        };
+        for set in &objects.listener_sets {
+            if !is_told(set, routing) {
+                routing.listener_sets.push(Arc::clone(set));
             }
         }
         for class in &objects.classes {
@@ -268,77 +288,4 @@ fn push(
             }
         }
     }
-}
-
-fn parent_status(
-    metadata: &ObjectMeta,
-    parent: &ParentReference,
-    attached: Result<&attach::Attached, &(&'static str, String)>,
-    problems: &[Problem],
-) -> RouteParentStatus {
-    let generation = metadata.generation;
-    let accepted = match attached {
-        Ok(_) => condition("Accepted", true, "Accepted", "", generation),
-        Err((reason, message)) => condition("Accepted", false, reason, message, generation),
-    };
-    let resolved = match problems.first() {
-        None => condition("ResolvedRefs", true, "ResolvedRefs", "", generation),
-        Some((reason, message)) => condition("ResolvedRefs", false, reason, message, generation),
-    };
-    RouteParentStatus {
-        parent_ref: parent.clone(),
-        controller_name: GatewaySettings::GATEWAY_CONTROLLER.to_owned(),
-        conditions: vec![accepted, resolved],
-    }
-}
-
-fn with_status(prepared: &Prepared) -> Gateway {
-    let mut gateway = prepared.object.as_ref().clone();
-    let generation = gateway.metadata.generation;
-    let usable = prepared.listeners.iter().filter(|listener| listener.is_usable).count();
-    let (is_accepted, reason, message) = match usable {
-        0 => (false, "ListenersNotValid", "no listener can be served"),
-        count if count < prepared.listeners.len() => {
-            (true, "ListenersNotValid", "some listeners cannot be served")
-        }
-        _ => (true, "Accepted", ""),
-    };
-    let asked = &gateway.spec.addresses;
-    let is_strange = |at: &GatewayAddress| {
-        !matches!(at.type_.as_deref(), None | Some("IPAddress" | "NamedAddress"))
-    };
-    let accepted = match asked.iter().find(|at| is_strange(at)) {
-        Some(strange) => {
-            let kind = strange.type_.as_deref().unwrap_or_default();
-            let message = format!("addresses of the type {kind} are not known here");
-            condition("Accepted", false, "UnsupportedAddress", message, generation)
-        }
-        None => condition("Accepted", is_accepted, reason, message, generation),
-    };
-    // one that is an address by itself has to be had; names were told when they were looked up
-    let missing = asked.iter().filter_map(|at| at.value.as_deref()).find(|value| {
-        let address = value.parse::<std::net::IpAddr>();
-        address.is_ok_and(|address| !prepared.addresses.contains(&address))
-    });
-    let programmed = if let Some(missing) = missing {
-        let message = format!("{missing} cannot be had");
-        condition("Programmed", false, "AddressNotUsable", message, generation)
-    } else if prepared.addresses.is_empty() {
-        let message = "the Gateway has no address";
-        condition("Programmed", false, "AddressNotAssigned", message, generation)
-    } else if usable == 0 {
-        condition("Programmed", false, "Invalid", message, generation)
-    } else {
-        condition("Programmed", true, "Programmed", "", generation)
-    };
-    let address = |address: &std::net::IpAddr| StatusAddress {
-        type_: "IPAddress".to_owned(),
-        value: address.to_string(),
-    };
-    gateway.status = Some(GatewayStatus {
-        addresses: prepared.addresses.iter().map(address).collect(),
-        conditions: vec![accepted, programmed],
-        listeners: prepared.listeners.iter().map(listener::PreparedListener::status).collect(),
-    });
-    gateway
 }

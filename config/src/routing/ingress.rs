@@ -156,6 +156,8 @@ impl Shared {
                 hostname: HostPattern::Any,
                 certificates,
                 terms: front.terms.clone(),
+                clients: None,
+                identity: None,
                 serve: Serve::Http(RouteTable::of_ingresses(candidates, fallback)),
             });
             let same = |at: &&mut Socket| (at.address, at.port, at.kind) == (address, port, kind);

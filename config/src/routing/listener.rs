@@ -4,13 +4,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
 use super::attach::Grants;
 use super::certificate::certificate;
 use super::condition::condition;
 use super::front;
+use super::gateway_tls::{self, Problem};
 use super::host::HostPattern;
+use super::listener_set::{self, PreparedSet};
 use super::model::Rule;
 use super::table::{Age, Candidate};
 use super::tls::TlsTerms;
@@ -28,7 +31,13 @@ pub(super) struct Prepared {
     pub(super) addresses: Vec<IpAddr>,
     /// Which TLS its policies allow.
     pub(super) terms: TlsTerms,
+    /// Its own, then those of ListenerSets.
     pub(super) listeners: Vec<PreparedListener>,
+    pub(super) sets: Vec<PreparedSet>,
+    /// Why nothing of it is served: the reason of `Accepted`, and a sentence.
+    pub(super) refused: Option<Problem>,
+    /// The certificate that is shown to Services, or why there is none.
+    pub(super) identity: Option<Result<Arc<CertifiedKey>, Problem>>,
 }
 
 /// A listener of it.
@@ -38,6 +47,14 @@ pub(super) struct PreparedListener {
     /// Kinds of routes that may attach.
     pub(super) kinds: Vec<&'static str>,
     pub(super) certificates: Vec<Arc<CertifiedKey>>,
+    /// Who vouches for clients; `None`: they need no certificate.
+    pub(super) clients: Option<Arc<RootCertStore>>,
+    /// The ListenerSet that it is of; `None`: the Gateway itself.
+    pub(super) set: Option<usize>,
+    /// The namespace of the object that it is of.
+    pub(super) namespace: String,
+    /// Whether another listener stands in its way.
+    pub(super) is_in_conflict: bool,
     /// Whether traffic is taken.
     pub(super) is_usable: bool,
     conditions: Vec<Condition>,
@@ -58,28 +75,71 @@ pub(crate) fn addresses(gateway: &Gateway) -> Vec<IpAddr> {
 /// Reads the listeners of a Gateway.
 pub(super) fn prepare(cluster: &Cluster, grants: &Grants<'_>, gateway: &Arc<Gateway>) -> Prepared {
     let namespace = gateway.metadata.namespace.clone().unwrap_or_default();
+    let owner = Owner {
+        kind: "Gateway",
+        namespace: &namespace,
+        generation: gateway.metadata.generation,
+        gateway,
+        set: None,
+    };
     let all = &gateway.spec.listeners;
-    let listeners = all
-        .iter()
-        .map(|spec| {
-            listener(cluster, grants, &namespace, gateway, spec, conflict(all, spec).as_ref())
-        })
-        .collect();
+    let listeners = all.iter().map(|spec| {
+        let others = all.iter().filter(|other| !std::ptr::eq(*other, spec));
+        listener(cluster, grants, owner, spec, conflict(others, spec).as_ref())
+    });
     let name = gateway.metadata.name.clone().unwrap_or_default();
-    Prepared {
+    let mut prepared = Prepared {
         terms: front::of_gateway(cluster, &namespace, &name),
         name,
-        namespace,
         object: Arc::clone(gateway),
         addresses: addresses(gateway),
-        listeners,
+        listeners: listeners.collect(),
+        sets: Vec::new(),
+        refused: refused(gateway),
+        identity: gateway_tls::identity(cluster, grants, gateway),
+        namespace,
+    };
+    listener_set::add(cluster, grants, &mut prepared);
+    if prepared.refused.is_some() {
+        prepared.listeners.iter_mut().for_each(|listener| listener.is_usable = false);
     }
+    prepared
 }
 
-/// Why two listeners cannot be told apart: none of them is served then.
+/// Why nothing of a Gateway is served.
+///
+/// Source: Gateway API, `GatewayReasonInvalidParameters`.
+fn refused(gateway: &Gateway) -> Option<Problem> {
+    let parameters = gateway.spec.infrastructure.as_ref()?.get("parametersRef")?;
+    let kind = parameters.get("kind").and_then(serde_json::Value::as_str).unwrap_or_default();
+    Some(("InvalidParameters", format!("parameters of the kind {kind} are not known here")))
+}
+
+/// The object that has a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner<'o> {
+    /// `Gateway` or `ListenerSet`.
+    pub(super) kind: &'static str,
+    pub(super) namespace: &'o str,
+    pub(super) generation: Option<i64>,
+    /// The Gateway that it, in the end, is of.
+    pub(super) gateway: &'o Gateway,
+    /// The ListenerSet among those of the Gateway.
+    pub(super) set: Option<usize>,
+}
+
+/// Why a listener cannot be told apart from another. Of the Gateway's own none of the two is served
+/// then.
 ///
 /// Source: Gateway API, `GatewaySpec.listeners`, "Distinct Listeners".
-fn conflict(all: &[ListenerSpec], spec: &ListenerSpec) -> Option<(&'static str, String)> {
+pub(super) fn conflict<'l>(
+    others: impl Iterator<Item = &'l ListenerSpec>,
+    spec: &ListenerSpec,
+) -> Option<Problem> {
+    if fitting(spec).is_empty() {
+        return None;
+    }
+
     let transport = |protocol: &str| match protocol {
         "UDP" => "UDP",
         _ => "TCP",
@@ -90,8 +150,7 @@ fn conflict(all: &[ListenerSpec], spec: &ListenerSpec) -> Option<(&'static str, 
         "TCP" => 3,
         _ => 4,
     };
-    let others = all.iter().filter(|other| other.name != spec.name && other.port == spec.port);
-    for other in others {
+    for other in others.filter(|at| at.port == spec.port && !fitting(at).is_empty()) {
         if transport(&other.protocol) != transport(&spec.protocol) {
             continue;
         }
@@ -108,25 +167,33 @@ fn conflict(all: &[ListenerSpec], spec: &ListenerSpec) -> Option<(&'static str, 
     None
 }
 
-fn listener(
-    cluster: &Cluster,
-    grants: &Grants<'_>,
-    namespace: &str,
-    gateway: &Gateway,
-    spec: &ListenerSpec,
-    conflict: Option<&(&'static str, String)>,
-) -> PreparedListener {
-    let generation = gateway.metadata.generation;
-    let is_passthrough =
-        spec.tls.as_ref().is_some_and(|tls| tls.mode.as_deref() == Some("Passthrough"));
-    let fitting: &[&'static str] = match spec.protocol.as_str() {
+fn is_passthrough(spec: &ListenerSpec) -> bool {
+    spec.tls.as_ref().is_some_and(|tls| tls.mode.as_deref() == Some("Passthrough"))
+}
+
+/// Kinds of routes that fit the protocol of a listener; none: it is not known here.
+fn fitting(spec: &ListenerSpec) -> &'static [&'static str] {
+    match spec.protocol.as_str() {
         "HTTP" | "HTTPS" => &["HTTPRoute", "GRPCRoute"],
-        "TLS" if is_passthrough => &["TLSRoute"],
+        "TLS" if is_passthrough(spec) => &["TLSRoute"],
         "TLS" => &["TLSRoute", "TCPRoute"],
         "TCP" => &["TCPRoute"],
         "UDP" => &["UDPRoute"],
         _ => &[],
-    };
+    }
+}
+
+/// Reads a listener.
+pub(super) fn listener(
+    cluster: &Cluster,
+    grants: &Grants<'_>,
+    owner: Owner<'_>,
+    spec: &ListenerSpec,
+    conflict: Option<&Problem>,
+) -> PreparedListener {
+    let Owner { kind, namespace, generation, gateway, set } = owner;
+    let is_passthrough = is_passthrough(spec);
+    let fitting = fitting(spec);
     let asked = spec.allowed_routes.as_ref().map_or(&[][..], |allowed| &allowed.kinds);
     let is_fitting = |kind: &RouteGroupKind| {
         let group = kind.group.as_deref().unwrap_or(GROUP);
@@ -150,27 +217,38 @@ fn listener(
             unresolved = Some(("InvalidCertificateRef", "the listener has no certificate".into()));
         }
         for reference in refs {
-            match certificate_of(cluster, grants, namespace, reference) {
+            match certificate_of(cluster, grants, (kind, namespace), reference) {
                 Ok(certified) => certificates.push(certified),
                 Err(problem) => unresolved = Some(problem),
             }
         }
     }
     let has_certificates = !wants_certificates || !certificates.is_empty();
-    let is_usable = conflict.is_none() && has_certificates && !kinds.is_empty();
+    let clients = match spec.protocol.as_str() {
+        "HTTPS" => gateway_tls::clients(cluster, grants, gateway, spec.port),
+        _ => gateway_tls::Clients::default(),
+    };
+    unresolved = unresolved.or(clients.problem);
+    let mut refused = conflict.cloned();
+    if fitting.is_empty() {
+        let message = format!("the protocol {} is not known here", spec.protocol);
+        refused = Some(("UnsupportedProtocol", message));
+    } else if clients.is_hopeless {
+        let message = "there is no certificate of anybody who vouches for clients";
+        refused = refused.or_else(|| Some(("NoValidCACertificate", message.to_owned())));
+    }
+    let is_usable = refused.is_none() && has_certificates && !kinds.is_empty();
     let mut conditions = Vec::new();
     let mut add = |kind, is_true, reason, message: &str| {
         conditions.push(condition(kind, is_true, reason, message, generation));
     };
     match conflict {
-        Some((reason, message)) => {
-            add("Conflicted", true, reason, message);
-            add("Accepted", false, reason, message);
-        }
-        None => {
-            add("Conflicted", false, "NoConflicts", "");
-            add("Accepted", true, "Accepted", "");
-        }
+        Some((reason, message)) => add("Conflicted", true, reason, message),
+        None => add("Conflicted", false, "NoConflicts", ""),
+    }
+    match &refused {
+        Some((reason, message)) => add("Accepted", false, reason, message),
+        None => add("Accepted", true, "Accepted", ""),
     }
     match &unresolved {
         Some((reason, message)) => add("ResolvedRefs", false, reason, message),
@@ -179,12 +257,18 @@ fn listener(
     if is_usable {
         add("Programmed", true, "Programmed", "");
     } else {
-        add("Programmed", false, "Invalid", "the listener takes no traffic");
+        // Source: GEP-1713: a listener of a set says what stands in its way
+        let reason = conflict.filter(|_| set.is_some()).map_or("Invalid", |(reason, _)| *reason);
+        add("Programmed", false, reason, "the listener takes no traffic");
     }
     PreparedListener {
         spec: spec.clone(),
         kinds,
         certificates,
+        clients: clients.roots,
+        set,
+        namespace: namespace.to_owned(),
+        is_in_conflict: conflict.is_some(),
         is_usable,
         conditions,
         attached: 0,
@@ -193,13 +277,13 @@ fn listener(
     }
 }
 
-/// The certificate that a Gateway refers to.
-fn certificate_of(
+/// The certificate that an object, by kind and namespace, refers to.
+pub(super) fn certificate_of(
     cluster: &Cluster,
     grants: &Grants<'_>,
-    namespace: &str,
+    (owner, namespace): (&str, &str),
     reference: &ObjectReference,
-) -> Result<Arc<CertifiedKey>, (&'static str, String)> {
+) -> Result<Arc<CertifiedKey>, Problem> {
     let kind = reference.kind.as_deref().unwrap_or("Secret");
     if !matches!(reference.group.as_deref(), None | Some("" | "core")) || kind != "Secret" {
         let message = format!("certificates of the kind {kind} are not known here");
@@ -207,8 +291,8 @@ fn certificate_of(
     }
     let of = reference.namespace.as_deref().unwrap_or(namespace);
     let name = &reference.name;
-    if !grants.permit(("Gateway", namespace), ("", "Secret"), of, name) {
-        let message = format!("no ReferenceGrant in {of} lets Gateways refer to the Secret {name}");
+    if !grants.permit((owner, namespace), ("", "Secret"), of, name) {
+        let message = format!("no ReferenceGrant in {of} lets {owner}s refer to the Secret {name}");
         return Err(("RefNotPermitted", message));
     }
     secret_certificate(cluster, of, name).map_err(|message| ("InvalidCertificateRef", message))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::networking::v1::Ingress;
+use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
 use super::caching::Caching;
@@ -17,7 +18,8 @@ use super::table::RouteTable;
 use super::template::HeaderTemplate;
 use super::tls::{BackendTls, TlsTerms};
 use crate::gateway_api::{
-    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, TcpRoute, TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, TcpRoute, TlsRoute,
+    UdpRoute,
 };
 
 /// Everything that load balancers outside the nodes do.
@@ -31,6 +33,8 @@ pub struct Routing {
     pub gateway_classes: Vec<Arc<GatewayClass>>,
     /// The Gateways, with status.
     pub gateways: Vec<Arc<Gateway>>,
+    /// More listeners of theirs, with status.
+    pub listener_sets: Vec<Arc<ListenerSet>>,
     /// The routes of requests, with status.
     pub http_routes: Vec<Arc<HttpRoute>>,
     /// The routes of calls, with status.
@@ -103,6 +107,10 @@ pub struct Listener {
     pub certificates: Vec<Arc<CertifiedKey>>,
     /// Which TLS is spoken.
     pub terms: TlsTerms,
+    /// Who vouches for clients, which then have to show a certificate; `None`: they need not.
+    pub clients: Option<Arc<RootCertStore>>,
+    /// The certificate that is shown to backends that ask for one.
+    pub identity: Option<Arc<CertifiedKey>>,
     /// What is done.
     pub serve: Serve,
 }

@@ -7,8 +7,8 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 
 use crate::draft::Draft;
 use crate::gateway_api::{
-    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute,
-    TlsRoute, UdpRoute,
+    BackendTlsPolicy, Gateway, GatewayClass, GrpcRoute, HttpRoute, ListenerSet, ReferenceGrant,
+    TcpRoute, TlsRoute, UdpRoute,
 };
 use crate::gke::{
     BackendConfig, FrontendConfig, GcpBackendPolicy, GcpGatewayPolicy, HealthCheckPolicy,
@@ -62,6 +62,8 @@ pub struct GatewayObjects {
     pub classes: Vec<Arc<GatewayClass>>,
     /// The Gateways, with their addresses.
     pub gateways: Vec<Arc<Gateway>>,
+    /// More listeners of theirs.
+    pub listener_sets: Vec<Arc<ListenerSet>>,
     /// Routes of requests.
     pub http_routes: Vec<Arc<HttpRoute>>,
     /// Routes of calls.
@@ -110,6 +112,7 @@ pub(crate) fn read(draft: &Draft) -> (IngressObjects, GatewayObjects) {
     let gateway = GatewayObjects {
         classes: all!(GatewayClass),
         gateways: all!(Gateway),
+        listener_sets: all!(ListenerSet),
         http_routes: all!(HttpRoute),
         grpc_routes: all!(GrpcRoute),
         tls_routes: all!(TlsRoute),

@@ -1,6 +1,7 @@
 //! Objects to rules, and rules to requests.
 
 mod policies;
+mod standard;
 
 use std::borrow::Cow;
 use std::sync::Arc;

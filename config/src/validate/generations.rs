@@ -32,6 +32,7 @@ pub(super) fn settle(
     let before = previous.map(|cluster| &cluster.gateway_api);
     count!(gateway.classes, before.map(|all| &all.classes[..]));
     count!(gateway.gateways, before.map(|all| &all.gateways[..]));
+    count!(gateway.listener_sets, before.map(|all| &all.listener_sets[..]));
     count!(gateway.http_routes, before.map(|all| &all.http_routes[..]));
     count!(gateway.grpc_routes, before.map(|all| &all.grpc_routes[..]));
     count!(gateway.tls_routes, before.map(|all| &all.tls_routes[..]));

@@ -12,12 +12,12 @@ use hyper::http::uri::{PathAndQuery, Uri};
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use kswitch_config::routing::{
-    ALL_NOTED, Backend, BackendProtocol, Filters, Mirror, Persistence, PersistenceKind, Place,
-    Rule, Target, TargetBackend,
+    ALL_NOTED, Backend, BackendProtocol, Filters, Listener, Mirror, Persistence, PersistenceKind,
+    Place, Rule, Target, TargetBackend,
 };
 use tokio::time::{Instant, timeout};
 
-use super::pool::{self, Body, Failure, Life, To};
+use super::pool::{self, Answer, Body, Failure, Life, To};
 use super::record::Way;
 use super::request::{Client, Going, Refusal, empty, full, is_grpc};
 use super::silence::{self, Limit, Movement};
@@ -105,6 +105,7 @@ pub(super) struct Course<'r> {
 #[derive(Debug)]
 pub(super) struct Owned {
     client: Arc<Client>,
+    listener: Arc<Listener>,
     host: String,
     field: String,
     matched: String,
@@ -119,6 +120,7 @@ impl Owned {
         let at = going.rule.targets.iter().position(|at| std::ptr::eq(at, target));
         Self {
             client: Arc::clone(going.client),
+            listener: Arc::clone(going.listener),
             host: going.host.to_owned(),
             field: going.field.to_owned(),
             matched: going.matched.to_owned(),
@@ -129,10 +131,10 @@ impl Owned {
 
     /// The course again.
     pub(super) fn course(&self) -> Option<Course<'_>> {
-        let Self { client, host, field, matched, rule, target } = self;
+        let Self { client, listener, host, field, matched, rule, target } = self;
         let target = rule.targets.get(*target)?;
         let TargetBackend::Service(backend) = &target.backend else { return None };
-        let going = Going { client, host, field, matched, rule };
+        let going = Going { client, listener, host, field, matched, rule };
         Some(Course { going, target, backend, known: None })
     }
 }
@@ -178,8 +180,8 @@ impl Course<'_> {
             let reason = "the backend did not answer in time";
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, reason))
         })?;
-        let place = way.backend;
-        let upgrade = upgrade.zip(place.map(|place| going.client.shared.pool.life(place)));
+        let pool = &going.client.shared.pool;
+        let upgrade = upgrade.zip(way.backend).map(|(upgrade, place)| (upgrade, pool.life(place)));
         Ok(answered(response, upgrade, rest, self.idle()))
     }
 
@@ -214,8 +216,8 @@ impl Course<'_> {
         parts: Parts,
         body: Body,
         way: &mut Way,
-    ) -> Result<Response<Incoming>, Refusal> {
-        let Self { going: Going { client, .. }, backend, known, .. } = self;
+    ) -> Result<Response<Answer>, Refusal> {
+        let Self { going: Going { client, listener, .. }, backend, known, .. } = self;
         let shared = &client.shared;
         let mut request = outgoing(parts, body, protocol);
         for attempt in 0..TRIES {
@@ -230,6 +232,7 @@ impl Course<'_> {
                 from: client.place.ip(),
                 place: chosen.address,
                 tls: backend.policy.tls.clone(),
+                identity: listener.identity.clone(),
             };
             match pool::send(shared, to, protocol, request).await {
                 Ok(response) => return Ok(response),
@@ -353,7 +356,7 @@ struct Wanted(HeaderValue);
 
 /// The answer of a backend as the client gets it.
 fn answered(
-    mut response: Response<Incoming>,
+    mut response: Response<Answer>,
     upgrade: Option<(Upgrade, Life)>,
     limit: Limit,
     idle: Duration,
@@ -404,6 +407,7 @@ async fn mirrored(going: Going<'_>, mirrors: Vec<&Mirror>, parts: &Parts, body: 
 /// Sends a copy to a place of a backend; nobody waits for the answer.
 fn copy(going: Going<'_>, backend: Arc<Backend>, parts: &Parts, octets: Bytes) {
     let client = Arc::clone(going.client);
+    let identity = going.listener.identity.clone();
     let mut head = Request::new(());
     *head.method_mut() = parts.method.clone();
     *head.uri_mut() = parts.uri.clone();
@@ -414,8 +418,12 @@ fn copy(going: Going<'_>, backend: Arc<Backend>, parts: &Parts, octets: Bytes) {
         let key = choose::key(&backend, client.peer.ip(), Some(&parts.headers));
         let Some(place) = choose::place(shared, &backend, key) else { return };
         let request = outgoing(parts, full(octets), backend.protocol);
-        let to =
-            To { from: client.place.ip(), place: place.address, tls: backend.policy.tls.clone() };
+        let to = To {
+            from: client.place.ip(),
+            place: place.address,
+            tls: backend.policy.tls.clone(),
+            identity,
+        };
         let sending = pool::send(shared, to, backend.protocol, request);
         if let Ok(Ok(response)) = timeout(COPY, sending).await {
             // read to its end, so that the connection can be used again

@@ -1,5 +1,7 @@
 //! Connections to backends, used again while both sides keep them open.
 
+mod line;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::combinators::BoxBody;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::client::conn::{http1, http2};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kswitch_config::routing::{BackendProtocol, BackendTls};
 use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,6 +24,9 @@ use tokio_rustls::TlsConnector;
 use super::stream::CONNECT;
 use super::table::Table;
 use super::{Error, Shared, tls};
+
+pub use line::Answer;
+use line::Line;
 
 /// A body on its way.
 pub type Body = BoxBody<Bytes, Error>;
@@ -51,6 +57,8 @@ pub struct To {
     pub place: SocketAddr,
     /// What the certificate of the place has to be; `None`: anything.
     pub tls: Option<Arc<BackendTls>>,
+    /// The certificate that the place is shown if it asks for one.
+    pub identity: Option<Arc<CertifiedKey>>,
 }
 
 impl To {
@@ -60,7 +68,7 @@ impl To {
 }
 
 /// A connection, and since when it has not been used.
-type Waiting = (http1::SendRequest<Body>, Instant);
+type Waiting = (Line, Instant);
 
 /// Connections to backends.
 #[derive(Debug, Default)]
@@ -106,25 +114,27 @@ impl Pool {
         self.lives.lock().unwrap_or_else(PoisonError::into_inner).remove(&place);
     }
 
-    fn take(&self, key: Key) -> Option<http1::SendRequest<Body>> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = idle.get_mut(&key)?;
-        while let Some((sender, since)) = waiting.pop() {
+    fn take(&self, key: Key) -> Option<Line> {
+        loop {
+            let (mut line, since) = {
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.get_mut(&key)?.pop()?
+            };
             if since.elapsed() > IDLE {
                 // those below it have waited longer
-                waiting.clear();
-            } else if sender.is_ready() {
-                return Some(sender);
+                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                idle.remove(&key);
+            } else if line.is_ready() {
+                return Some(line);
             }
         }
-        None
     }
 
-    fn put(&self, key: Key, sender: http1::SendRequest<Body>) {
+    fn put(&self, key: Key, line: Line) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = idle.entry(key).or_default();
         if waiting.len() < IDLE_MAX {
-            waiting.push((sender, Instant::now()));
+            waiting.push((line, Instant::now()));
         }
     }
 }
@@ -138,7 +148,7 @@ pub async fn send(
     to: To,
     protocol: BackendProtocol,
     request: Request<Body>,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Answer>, Failure> {
     let tls = match (protocol, &to.tls) {
         (BackendProtocol::Http1 | BackendProtocol::H2c, _) => PLAIN,
         (BackendProtocol::Https | BackendProtocol::Http2, None) => ANYBODY,
@@ -155,11 +165,11 @@ async fn one(
     to: To,
     tls: u64,
     mut request: Request<Body>,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Answer>, Failure> {
     let key = to.key(tls);
-    while let Some(mut sender) = shared.pool.take(key) {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok(kept(shared, key, sender, response)),
+    while let Some(line) = shared.pool.take(key) {
+        match line.send(shared, key, request).await {
+            Ok(response) => return Ok(response),
             Err(mut error) => match error.take_message() {
                 // it was closed while it waited: nothing was sent
                 Some(unsent) => request = unsent,
@@ -168,40 +178,14 @@ async fn one(
         }
     }
     let connected = timeout(CONNECT, connect_one(shared, &to, tls)).await;
-    let mut sender = match connected.unwrap_or_else(|_| Err(late())) {
-        Ok(sender) => sender,
+    let line = match connected.unwrap_or_else(|_| Err(late())) {
+        Ok(line) => line,
         Err(error) => return Err(Failure::Connect(Box::new(request), error)),
     };
-    match sender.try_send_request(request).await {
-        Ok(response) => Ok(kept(shared, key, sender, response)),
-        Err(mut error) => Err(match error.take_message() {
-            Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
-            None => Failure::Broken(error.into_error().into()),
-        }),
-    }
-}
-
-/// Keeps a connection for the next request, once the answer of this one has been read.
-fn kept(
-    shared: &Arc<Shared>,
-    key: Key,
-    mut sender: http1::SendRequest<Body>,
-    response: Response<Incoming>,
-) -> Response<Incoming> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return response;
-    }
-    if sender.is_ready() {
-        shared.pool.put(key, sender);
-    } else {
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            if sender.ready().await.is_ok() {
-                shared.pool.put(key, sender);
-            }
-        });
-    }
-    response
+    line.send(shared, key, request).await.map_err(|mut error| match error.take_message() {
+        Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
+        None => Failure::Broken(error.into_error().into()),
+    })
 }
 
 async fn two(
@@ -209,7 +193,7 @@ async fn two(
     to: To,
     tls: u64,
     request: Request<Body>,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Answer>, Failure> {
     let key = to.key(tls);
     let known = {
         let senders = shared.pool.shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -218,7 +202,7 @@ async fn two(
     let mut request = request;
     if let Some(mut sender) = known {
         match sender.try_send_request(request).await {
-            Ok(response) => return Ok(response),
+            Ok(response) => return Ok(response.map(Answer::Shared)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
                 None => return Err(Failure::Broken(error.into_error().into())),
@@ -231,9 +215,12 @@ async fn two(
         Err(error) => return Err(Failure::Connect(Box::new(request), error)),
     };
     shared.pool.shared.lock().unwrap_or_else(PoisonError::into_inner).insert(key, sender.clone());
-    sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-        Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
-        None => Failure::Broken(error.into_error().into()),
+    let sent = sender.try_send_request(request).await;
+    sent.map(|response| response.map(Answer::Shared)).map_err(|mut error| {
+        match error.take_message() {
+            Some(unsent) => Failure::Connect(Box::new(unsent), error.into_error().into()),
+            None => Failure::Broken(error.into_error().into()),
+        }
     })
 }
 
@@ -242,39 +229,36 @@ fn late() -> Error {
 }
 
 /// Anything that octets are sent over.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for T {}
 
 async fn open(shared: &Shared, to: &To, tls: u64, alpn: &[u8]) -> Result<Box<dyn Stream>, Error> {
     let stream = shared.network.connect(to.from, to.place).await?;
     if tls == PLAIN {
         return Ok(Box::new(stream));
     }
+    let identity = to.identity.as_ref();
     let (name, config) = match &to.tls {
         Some(policy) => {
-            (ServerName::try_from(policy.hostname.clone())?, tls::verifying(policy, alpn)?)
+            let name = ServerName::try_from(policy.hostname.clone())?;
+            (name, tls::verifying(policy, identity, alpn)?)
         }
-        None => (ServerName::IpAddress(to.place.ip().into()), tls::client(alpn)),
+        None => (ServerName::IpAddress(to.place.ip().into()), tls::client(identity, alpn)),
     };
     Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
 }
 
-async fn connect_one(
-    shared: &Shared,
-    to: &To,
-    tls: u64,
-) -> Result<http1::SendRequest<Body>, Error> {
+async fn connect_one(shared: &Shared, to: &To, tls: u64) -> Result<Line, Error> {
     let stream = open(shared, to, tls, b"http/1.1").await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let mut life = shared.pool.life(to.place);
-    tokio::spawn(async move {
+    Ok(Line::new(sender, async move {
         tokio::select! {
             // ends when either side does
             _ = connection.with_upgrades() => {}
             _ = life.changed() => {}
         }
-    });
-    Ok(sender)
+    }))
 }
 
 async fn connect_two(

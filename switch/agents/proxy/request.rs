@@ -148,7 +148,7 @@ async fn route<'t>(
     let found = rules.find(&asked);
     let Found { rule, matched } = found.ok_or_else(|| no_backend(listener, parts.uri.path()))?;
     way.rule = Some(Arc::clone(rule));
-    let going = Going { client, host: &host, field: &field, matched, rule };
+    let going = Going { client, listener, host: &host, field: &field, matched, rule };
     going.on(parts, body, way).await
 }
 
@@ -157,6 +157,8 @@ async fn route<'t>(
 pub struct Going<'r> {
     /// The client.
     pub client: &'r Arc<Client>,
+    /// The listener that took it.
+    pub listener: &'r Arc<Listener>,
     /// The host that it asks, without a port.
     pub host: &'r str,
     /// The same as it was written.

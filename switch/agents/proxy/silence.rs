@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Bytes, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::Error;
-use super::pool::Body;
+use super::pool::{Answer, Body};
 
 /// Until when something has to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ pub fn watched(body: Body, movement: Movement) -> Body {
 }
 
 /// An answer's body that ends with an error where it takes too long.
-pub fn limited(body: Incoming, limit: Limit) -> Body {
+pub fn limited(body: Answer, limit: Limit) -> Body {
     if limit == Limit::None || body.is_end_stream() {
         return body.map_err(Error::from).boxed();
     }
@@ -151,7 +151,7 @@ pub fn limited(body: Incoming, limit: Limit) -> Body {
 }
 
 struct Limited {
-    inner: Incoming,
+    inner: Answer,
     limit: Limit,
     /// Made once it is waited for the first time: most bodies are there at once.
     sleep: Option<Pin<Box<Sleep>>>,

@@ -30,7 +30,7 @@ impl Table {
             for listener in &socket.listeners {
                 if socket.kind == SocketKind::Tls && !listener.certificates.is_empty() {
                     let is_http = matches!(listener.serve, Serve::Http(_));
-                    let config = tls::server(&listener.certificates, &listener.terms, is_http);
+                    let config = tls::server(listener, is_http);
                     configs.extend(config.map(|config| (listener.name.clone(), config)));
                 }
             }

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kswitch_config::routing::{BackendTls, TlsTerms};
-use rustls::client::WebPkiServerVerifier;
+use kswitch_config::routing::{BackendTls, Listener};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
@@ -42,12 +42,9 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// How a listener with these certificates ends TLS; `None` if its terms leave nothing to speak.
-pub fn server(
-    certificates: &[Arc<CertifiedKey>],
-    terms: &TlsTerms,
-    is_http: bool,
-) -> Option<Arc<ServerConfig>> {
+/// How a listener ends TLS; `None` if its terms leave nothing to speak.
+pub fn server(listener: &Listener, is_http: bool) -> Option<Arc<ServerConfig>> {
+    let Listener { certificates, terms, clients, .. } = listener;
     let mut provider = rustls::crypto::ring::default_provider();
     if let Some(names) = &terms.suites {
         provider.cipher_suites.retain(|suite| {
@@ -63,10 +60,19 @@ pub fn server(
     } else {
         &[&rustls::version::TLS13]
     };
-    let builder = ServerConfig::builder_with_provider(Arc::new(provider));
+    let provider = Arc::new(provider);
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_protocol_versions(versions).ok()?;
-    let resolver = Arc::new(ByName(certificates.to_vec()));
-    let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+    let builder = match clients {
+        Some(roots) => {
+            let roots = Arc::clone(roots);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+            builder.with_client_cert_verifier(verifier.build().ok()?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let resolver = Arc::new(ByName(certificates.clone()));
+    let mut config = builder.with_cert_resolver(resolver);
     if is_http {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
@@ -109,22 +115,40 @@ pub async fn server_name(stream: &TcpStream) -> io::Result<Option<String>> {
 /// How backends are spoken to in TLS: whoever they say they are.
 ///
 /// Source: GKE, "TLS between the load balancer and your application": certificates are not verified.
-pub fn client(alpn: &[u8]) -> Arc<ClientConfig> {
+pub fn client(identity: Option<&Arc<CertifiedKey>>, alpn: &[u8]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(anyone::Anyone(Arc::clone(&provider)));
     let builder = ClientConfig::builder_with_provider(provider);
     let Ok(builder) = builder.with_safe_default_protocol_versions() else { unreachable!() };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = builder.with_no_client_auth();
+    let mut config = shown(builder, identity);
     config.alpn_protocols = vec![alpn.to_vec()];
     Arc::new(config)
+}
+
+/// With the certificate that backends are shown if they ask.
+fn shown(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    identity: Option<&Arc<CertifiedKey>>,
+) -> ClientConfig {
+    match identity {
+        Some(own) => {
+            let own = Arc::clone(own);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
+        }
+        None => builder.with_no_client_auth(),
+    }
 }
 
 /// How a backend is spoken to in TLS whose certificate has to be what a policy says.
 ///
 /// # Errors
 /// Nobody is trusted.
-pub fn verifying(policy: &BackendTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, Error> {
+pub fn verifying(
+    policy: &BackendTls,
+    identity: Option<&Arc<CertifiedKey>>,
+    alpn: &[u8],
+) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let roots = match &policy.roots {
         Some(roots) => Arc::clone(roots),
@@ -137,7 +161,7 @@ pub fn verifying(policy: &BackendTls, alpn: &[u8]) -> Result<Arc<ClientConfig>, 
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = builder.with_no_client_auth();
+    let mut config = shown(builder, identity);
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(Arc::new(config))
 }

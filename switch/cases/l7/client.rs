@@ -66,7 +66,7 @@ async fn exchange(stream: TcpStream, how: &Speaking<'_>, asked: &Asked) -> io::R
     if !how.is_tls {
         return talk(stream, how, asked).await;
     }
-    let config = tls::client(b"http/1.1");
+    let config = tls::client(None, b"http/1.1");
     let name = match how.sni {
         Some(name) => ServerName::try_from(name.to_owned()).map_err(io::Error::other)?,
         None => ServerName::IpAddress(stream.peer_addr()?.ip().into()),

@@ -25,6 +25,10 @@ pub(super) const NAMESPACE: Column = column("NAMESPACE", namespace);
 
 const NAME: Column = column("NAME", |object| member(object, "/metadata/name"));
 
+/// Which pods a workload has.
+const SELECTOR: Column =
+    column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels"));
+
 /// The columns that are always there.
 pub(super) fn usual(kind: Kind) -> Vec<Column> {
     match kind {
@@ -74,14 +78,13 @@ pub(super) fn usual(kind: Kind) -> Vec<Column> {
                 None | Some(Value::Null) => "1".to_owned(),
                 Some(replicas) => plain(replicas),
             }),
-            column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels")),
+            SELECTOR,
         ],
-        Kind::DaemonSets => {
-            vec![NAME, column("SELECTOR", |workload| pairs(workload, "/spec/selector/matchLabels"))]
-        }
+        Kind::DaemonSets => vec![NAME, SELECTOR],
         Kind::Ingresses
         | Kind::GatewayClasses
         | Kind::Gateways
+        | Kind::ListenerSets
         | Kind::HttpRoutes
         | Kind::GrpcRoutes
         | Kind::TlsRoutes

@@ -34,6 +34,8 @@ pub enum Kind {
     GatewayClasses,
     /// Gateway API Gateways, with status.
     Gateways,
+    /// Gateway API ListenerSets, with status.
+    ListenerSets,
     /// Gateway API HTTPRoutes, with status.
     HttpRoutes,
     /// Gateway API GRPCRoutes, with status.
@@ -74,7 +76,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Nodes,
         Self::Pods,
         Self::Services,
@@ -89,6 +91,7 @@ impl Kind {
         Self::Ingresses,
         Self::GatewayClasses,
         Self::Gateways,
+        Self::ListenerSets,
         Self::HttpRoutes,
         Self::GrpcRoutes,
         Self::TlsRoutes,
@@ -144,6 +147,7 @@ impl Kind {
             Self::Ingresses => "ingresses",
             Self::GatewayClasses => "gatewayclasses",
             Self::Gateways => "gateways",
+            Self::ListenerSets => "listenersets",
             Self::HttpRoutes => "httproutes",
             Self::GrpcRoutes => "grpcroutes",
             Self::TlsRoutes => "tlsroutes",

@@ -24,6 +24,12 @@ pub(super) fn columns(kind: Kind) -> Vec<Column> {
             column("ADDRESS", |gateway| all(gateway, "/status/addresses", "/value")),
             column("PROGRAMMED", |gateway| condition(gateway, "/status/conditions", "Programmed")),
         ],
+        Kind::ListenerSets => vec![
+            NAME,
+            column("GATEWAY", |set| member(set, "/spec/parentRef/name")),
+            column("ACCEPTED", |set| condition(set, "/status/conditions", "Accepted")),
+            column("PROGRAMMED", |set| condition(set, "/status/conditions", "Programmed")),
+        ],
         Kind::BackendTlsPolicies => vec![
             NAME,
             column("HOSTNAME", |policy| member(policy, "/spec/validation/hostname")),
