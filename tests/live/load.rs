@@ -26,6 +26,17 @@ pub(crate) struct Outcome {
 /// Asks `http://TARGET/PATH` from the pod `client` so many times a second, while something is done.
 pub(crate) fn under_load(
     lab: &Lab,
+    place: (&str, &str),
+    rate: u32,
+    meanwhile: impl FnOnce() -> Result<(), Failed>,
+) -> Result<Outcome, Failed> {
+    under_load_from(lab, "default.client", place, rate, meanwhile)
+}
+
+/// The same from another machine, by its name in the lab.
+pub(crate) fn under_load_from(
+    lab: &Lab,
+    machine: &str,
     (target, path): (&str, &str),
     rate: u32,
     meanwhile: impl FnOnce() -> Result<(), Failed>,
@@ -50,7 +61,7 @@ pub(crate) fn under_load(
     };
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|client| scope.spawn(move || lab.inside("default.client", || ask(client))))
+            .map(|client| scope.spawn(move || lab.inside(machine, || ask(client))))
             .collect();
         thread::sleep(Duration::from_millis(300));
         let done = meanwhile();

@@ -18,6 +18,7 @@
 mod asked;
 mod balancers;
 mod browser;
+mod calls;
 mod cases;
 mod churn;
 mod digs;
@@ -29,6 +30,7 @@ mod lags;
 mod life;
 mod links;
 mod load;
+mod losses;
 mod modes;
 #[path = "../../config/tests/dns_oracle/naive.rs"]
 #[allow(dead_code, reason = "the test of random clusters uses all of it")]
@@ -93,6 +95,8 @@ fn main() {
         rollouts::TESTS,
         upkeep::TESTS,
         web::TESTS,
+        calls::TESTS,
+        losses::TESTS,
         restart::TESTS,
         scale::TESTS,
         see::TESTS,

@@ -148,7 +148,7 @@ fn timeout(seconds: u32) -> String {
 }
 
 fn large() -> Result<(), Failed> {
-    const PIECES: usize = 200;
+    const PIECES: usize = 1_024;
     let (lab, address, directory) = lab(&timeout(30))?;
     let file = directory.path().join("octets");
     let file = file.display().to_string();
