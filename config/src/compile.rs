@@ -33,7 +33,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
-use kswitch_tables::{Generation, Prefix, RouterId, Snapshot};
+use kswitch_tables::{Generation, Limits, Prefix, RouterId, Snapshot};
 
 pub use balancing::Balancing;
 pub(crate) use changes::are_same;
@@ -44,6 +44,7 @@ pub use policy::{PolicyNames, PolicyObject};
 use crate::dns::{ZoneMaker, Zones};
 use crate::endpoints::{NodeIndex, Places, key};
 use crate::network_balancer::NetworkBalancer;
+use crate::settings::SwitchSettings;
 use crate::{Cluster, Observed};
 use fabric::Fabrics;
 use forwarding::{Balanced, Forwarding};
@@ -188,6 +189,7 @@ impl Compiler {
             inside: fabric.inside.clone(),
             unmasqueraded: fabric.unmasqueraded.clone(),
             masquerade_egress: settings.masquerade.egress,
+            limits: limits(&cluster.settings.switch),
         };
         let plan = Arc::clone(&fabric.plan);
         self.previous = Some((Arc::clone(cluster), observed.clone()));
@@ -244,6 +246,15 @@ fn parse_net(text: &str) -> Option<Prefix> {
     let text = text.trim();
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     net.ok().map(prefix)
+}
+
+/// What one port may take, as the settings have it.
+fn limits(settings: &SwitchSettings) -> Limits {
+    Limits {
+        half_open: settings.half_open_flows(),
+        neighbours: settings.limits.neighbours,
+        stations: settings.limits.learned_addresses,
+    }
 }
 
 #[cfg(test)]

@@ -282,6 +282,8 @@ pub struct SwitchSettings {
     pub metrics_token: Option<PathBuf>,
     /// How long flows may stay silent.
     pub timeouts: Timeouts,
+    /// What one machine may take of the tables that all share.
+    pub limits: Limits,
     /// Seed of every random choice; `None`: another one at each start.
     pub seed: Option<u64>,
     /// Whether pods are held to their own addresses.
@@ -291,6 +293,12 @@ pub struct SwitchSettings {
 impl SwitchSettings {
     /// Where metrics are served unless told otherwise.
     pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
+
+    /// Flows that one machine may have begun and nobody has answered.
+    pub fn half_open_flows(&self) -> u32 {
+        let quarter = || u32::try_from(self.conntrack_flows / 4).unwrap_or(u32::MAX);
+        self.limits.half_open_flows.unwrap_or_else(quarter)
+    }
 }
 
 impl Default for SwitchSettings {
@@ -304,6 +312,7 @@ impl Default for SwitchSettings {
             metrics: Some(Self::METRICS),
             metrics_token: None,
             timeouts: Timeouts::default(),
+            limits: Limits::default(),
             seed: None,
             anti_spoof: true,
         }
@@ -322,6 +331,25 @@ pub enum FrameIo {
     ReadWrite,
 }
 
+/// What one machine (a pod, a node's own stack, a host outside) may take of the tables that all
+/// share, so that one that is not well leaves the others theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows that it began and nobody has answered; `None`: a quarter of
+    /// [`SwitchSettings::conntrack_flows`].
+    pub half_open_flows: Option<u32>,
+    /// Neighbours that are asked for on its behalf and have not answered.
+    pub neighbours: u32,
+    /// Ethernet addresses learned from it, beside its own.
+    pub learned_addresses: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { half_open_flows: None, neighbours: 256, learned_addresses: 1024 }
+    }
+}
+
 /// How long a flow may stay silent in each state before it is forgotten.
 ///
 /// Source: linux `Documentation/networking/nf_conntrack-sysctl.rst`; kube-proxy's
@@ -334,6 +362,8 @@ pub struct Timeouts {
     pub tcp_syn_received: Duration,
     /// Data may flow both ways.
     pub tcp_established: Duration,
+    /// A connection was met in the middle, and only one side was heard.
+    pub tcp_unacknowledged: Duration,
     /// One side has closed.
     pub tcp_fin_wait: Duration,
     /// The other side has answered that.
@@ -363,6 +393,7 @@ impl Default for Timeouts {
             tcp_syn_sent: seconds(120),
             tcp_syn_received: seconds(60),
             tcp_established: seconds(86_400),
+            tcp_unacknowledged: seconds(300),
             tcp_fin_wait: seconds(120),
             tcp_close_wait: seconds(3_600),
             tcp_last_ack: seconds(30),

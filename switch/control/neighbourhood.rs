@@ -66,7 +66,7 @@ impl Neighbourhood {
                 }
                 let (id, address) = (neighbour.segment, neighbour.address);
                 let Some(segment) = snapshot.topology.segment(id) else { continue };
-                if neighbours.ask(id, address, now) != Asked::Ask {
+                if neighbours.ask_again(id, address, now) != Asked::Ask {
                     continue;
                 }
                 let mac = neighbour.place.map(|(mac, _)| mac);

@@ -51,7 +51,7 @@ impl Pipeline {
         frame: &Frame<'_>,
         packet: &Packet,
     ) -> Result<Admitted, Refusal> {
-        let At { snapshot, port, .. } = at;
+        let At { snapshot, ingress, port, .. } = at;
         let is_for_gateway = is_for_gateway(snapshot, port, packet);
         let source = packet.flow.source.address;
         // on a link a machine may use its address of that link, towards its router alone
@@ -62,6 +62,10 @@ impl Pipeline {
         let state = first_state(packet)?;
         if is_for_gateway {
             return Ok(Admitted::Router);
+        }
+        // before all that costs time, of which a flood leaves others none either
+        if self.shared.conntrack.half_open(ingress) >= snapshot.limits.half_open {
+            return Err(DropReason::HalfOpenLimit.into());
         }
         let (target_mac, _) = frame.macs().ok_or(DropReason::FrameTooShort)?;
         let way = if target_mac == port.router_mac {
@@ -78,7 +82,7 @@ impl Pipeline {
             self.note(|| Decision::Bridged { port: way.egress.port });
             way
         };
-        if way.translation.is_some() && state == State::Established {
+        if way.translation.is_some() && state == State::MidStream {
             return Err(DropReason::MidStream.into());
         }
         let target = way.translation.map_or(packet.flow.target, |chosen| chosen.backend);

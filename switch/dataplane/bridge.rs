@@ -12,7 +12,8 @@ impl Pipeline {
     /// Learns that `mac` is behind the port, unless the snapshot says where it is.
     pub(super) fn learn(&self, at: At<'_>, segment: SegmentId, mac: MacAddress) {
         if !mac.is_group() && !at.snapshot.topology.bridge_ports.contains_key(&(segment, mac)) {
-            self.shared.fdb.learn(segment, mac, at.ingress, at.now);
+            let limit = at.snapshot.limits.stations;
+            self.shared.fdb.learn(segment, mac, (at.ingress, limit), at.now);
         }
     }
 

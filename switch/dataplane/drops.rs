@@ -67,6 +67,7 @@ drop_reasons! {
     UnrelatedIcmp = "unrelated_icmp", "an ICMP error about no known flow";
     UnsolicitedReply = "unsolicited_reply", "an echo reply nobody asked for";
     ConntrackFull = "conntrack_full", "the connection table is full";
+    HalfOpenLimit = "half_open_limit", "its sender has begun too many flows that nobody has answered";
     ConntrackContended = "conntrack_contended", "another worker was recording the same flow for too long";
     RouterPort = "router_port", "nobody listens at an address of a router itself";
     NoSourcePort = "no_source_port", "every source port that was tried is taken";

@@ -6,7 +6,8 @@
 //! but for packets whose transport header itself is cut: these are put together first (`assemble`).
 //!
 //! All fragments of a packet come in by one queue, so that each worker keeps its own. Room and
-//! time are bounded; under a flood the oldest packet gives way.
+//! time are bounded. Where it is short, the oldest packet of the port that has most gives way, so that
+//! a port that floods takes none from others.
 //!
 //! Source: RFC 791 §3.2; RFC 8200 §4.5; RFC 4787 REQ-14 (any order); RFC 5722 (overlaps).
 
@@ -32,6 +33,9 @@ const PIECES_MAX: usize = 64;
 
 /// Fragments that wait for the first of their packet, over all packets.
 const HELD_MAX: usize = 256;
+
+/// Those of one port.
+const HELD_OF_PORT: usize = HELD_MAX / 4;
 
 /// Octets of a buffer that waits: virtio and Ethernet header and a packet of an ordinary link.
 /// Longer fragments that come before the first one are dropped.
@@ -169,6 +173,10 @@ impl Fragments {
 
     /// Keeps a fragment.
     fn hold(&mut self, key: Key, buffer: &[u8]) -> Result<(), DropReason> {
+        let is_of_port = |held: &&Held| held.key.is_some_and(|of| of.ingress == key.ingress);
+        if self.held.iter().filter(is_of_port).count() >= HELD_OF_PORT {
+            return Err(DropReason::Fragmented);
+        }
         let free = self.held.iter_mut().find(|held| held.key.is_none());
         let held = free.ok_or(DropReason::Fragmented)?;
         let room = held.buffer.get_mut(..buffer.len()).ok_or(DropReason::Fragmented)?;
@@ -255,8 +263,13 @@ impl Fragments {
         {
             return at;
         }
-        let age = |entry: &Option<Entry>| entry.as_ref().map_or(u32::MAX, |e| now.since(e.seen));
-        let oldest = (0..WAYS).max_by_key(|at| set.get(*at).map_or(0, age)).unwrap_or(0);
+        let share = |ingress| set.iter().flatten().filter(|e| e.key.ingress == ingress).count();
+        // a way that is free, or as good as free; else the oldest of the port that has most
+        let worth = |entry: &Option<Entry>| match entry {
+            Some(entry) if is_live(entry) => (share(entry.key.ingress), now.since(entry.seen)),
+            _ => (usize::MAX, 0),
+        };
+        let oldest = (0..WAYS).max_by_key(|at| set.get(*at).map(worth)).unwrap_or(0);
         let gone = set.get_mut(oldest).and_then(Option::take);
         if let Some(gone) = gone {
             self.drop_held(gone.key);

@@ -16,6 +16,9 @@ pub const PENDING_MAX: usize = 64;
 /// Frames that wait for one neighbour at most.
 pub const PENDING_EACH: usize = 8;
 
+/// Frames of one port that wait at most.
+pub const PENDING_OF_PORT: usize = 16;
+
 /// How long a frame waits at most, whatever is known of its neighbour.
 pub const PENDING_MAX_AGE: Tick = Tick::from_secs(5);
 
@@ -108,6 +111,11 @@ impl Pending {
         let same = || self.rooms.iter().filter(|room| room.neighbour == Some(neighbour));
         let oldest = same().map(|room| room.number).min();
         let gives_way = oldest.filter(|_| same().count() >= PENDING_EACH);
+        let of_port = || self.rooms.iter().filter(|room| room.neighbour.is_some());
+        let of_port = of_port().filter(|room| room.ingress == ingress).count();
+        if gives_way.is_none() && of_port >= PENDING_OF_PORT {
+            return Err(full);
+        }
         let room = match gives_way {
             Some(number) => self
                 .rooms
@@ -250,11 +258,25 @@ mod tests {
         }
         assert_eq!(hold(&mut pending, 7, 8), Ok(Some(PortId(0))));
         for host in 0..56 {
-            assert_eq!(hold(&mut pending, 100 + host, 9), Ok(None));
+            let port = u8::try_from(20 + host / 16).unwrap();
+            assert_eq!(hold(&mut pending, 100 + host, port), Ok(None));
         }
         assert_eq!(hold(&mut pending, 99, 9), Err(DropReason::NeighbourQueueFull));
         assert_eq!(hold(&mut pending, 7, 10), Ok(Some(PortId(1))), "there is room of its own");
         assert_eq!(pending.count, PENDING_MAX);
+    }
+
+    #[test]
+    fn a_port_that_asks_for_many_leaves_room_for_others() {
+        let mut pending = Pending::default();
+        for host in 0..16 {
+            assert_eq!(hold(&mut pending, host, 1), Ok(None));
+        }
+        assert_eq!(hold(&mut pending, 16, 1), Err(DropReason::NeighbourQueueFull));
+        assert_eq!(hold(&mut pending, 16, 2), Ok(None));
+        let released = pending.release(|_, _| Fate::GoesOn).unwrap();
+        pending.rooms[released.room].buffer = released.buffer;
+        assert_eq!(hold(&mut pending, 17, 1), Ok(None));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Pipeline {
         if neighbours.find(id, neighbour).is_some_and(|known| known.has_failed(now)) {
             return Err(refusal);
         }
-        match neighbours.ask(id, neighbour, now) {
+        match neighbours.ask(id, neighbour, (ingress, snapshot.limits.neighbours), now) {
             Asked::Full => return Err(DropReason::NeighbourQueueFull.into()),
             Asked::Wait => {}
             Asked::Ask => {

@@ -500,6 +500,7 @@ const fn table_of(reason: DropReason) -> &'static str {
         | DropReason::UnsolicitedReply
         | DropReason::ConntrackFull
         | DropReason::ConntrackContended
+        | DropReason::HalfOpenLimit
         | DropReason::NoSourcePort => "conntrack",
         _ => "port",
     }

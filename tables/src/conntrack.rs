@@ -27,17 +27,16 @@ mod timeouts;
 
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
 
 use ahash::RandomState;
 
 use crate::slots::{self, SlotRef};
-use crate::{Flow, LoadId, Loads, Protocol, Tick, hash};
+use crate::{Flow, Loads, PortId, Protocol, Tick, hash};
 use binding::{V4, V6};
 pub(crate) use binding::{halves, joined};
-use table::Table;
+use table::{Counts, Table};
 
-pub use adopt::{Adopted, LAYOUT, Room};
+pub use adopt::{Adopted, Counted, LAYOUT, Room};
 pub use bind::Held;
 pub use binding::{Binding, BindingFlags};
 pub use expire::{Cause, Cursor, Death, HALF_OPEN_GRACE};
@@ -152,7 +151,7 @@ pub struct Conntrack {
     v4: Table<V4, 2, 4>,
     v6: Table<V6, 5, 7>,
     hasher: RandomState,
-    loads: Arc<Loads>,
+    counts: Counts,
 }
 
 /// Does the same for the table of one family or the other.
@@ -186,18 +185,24 @@ impl Conntrack {
         seed: u64,
         advise: &dyn Fn(Range<usize>),
     ) -> Self {
-        let loads = Arc::new(Loads::new(LoadId::COUNT));
+        let counts = Counts::new();
         Self {
-            v4: Table::new(capacity_v4, &loads, advise),
-            v6: Table::new(capacity_v6, &loads, advise),
+            v4: Table::new(capacity_v4, &counts, advise),
+            v6: Table::new(capacity_v6, &counts, advise),
             hasher: hash::state(seed),
-            loads,
+            counts,
         }
     }
 
     /// How many connections each backend has that [`Binding::load`] names.
     pub fn loads(&self) -> &Loads {
-        &self.loads
+        &self.counts.loads
+    }
+
+    /// How many connections there are whose first frame came in at this port and that nobody has
+    /// answered, or whose handshake is not done.
+    pub fn half_open(&self, port: PortId) -> u32 {
+        self.counts.half_open.get(port.0)
     }
 
     /// The hash by which this flow is found here.

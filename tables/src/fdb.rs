@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use ahash::RandomState;
 
 use crate::slots::{Entry, Inserted, SlotTable};
+use crate::tally::Tally;
 use crate::{MacAddress, PortId, SegmentId, Tick, hash};
 
 /// The Ethernet addresses learned on bridges.
@@ -15,6 +16,8 @@ use crate::{MacAddress, PortId, SegmentId, Tick, hash};
 pub struct Fdb {
     slots: SlotTable<1, 1>,
     hasher: RandomState,
+    /// Addresses known, by port.
+    stations: Tally,
 }
 
 /// One learned address.
@@ -39,7 +42,8 @@ pub enum Learned {
     New,
     /// It was at another port before.
     Moved,
-    /// There is no room, or another thread is learning it: frames to it are flooded.
+    /// There is no room, its port has too many, or another thread is learning it: frames to it are
+    /// flooded.
     Not,
 }
 
@@ -49,7 +53,11 @@ const GRAIN: u32 = Tick::PER_SECOND;
 impl Fdb {
     /// A table for so many addresses, hashing by `seed`.
     pub fn new(capacity: usize, seed: u64) -> Self {
-        Self { slots: SlotTable::new(capacity), hasher: hash::state(seed) }
+        Self {
+            slots: SlotTable::new(capacity),
+            hasher: hash::state(seed),
+            stations: Tally::new(usize::from(u16::MAX) + 1),
+        }
     }
 
     /// How many addresses are known.
@@ -62,15 +70,30 @@ impl Fdb {
         self.slots.is_empty()
     }
 
-    /// Takes note that `mac` was heard at `port`.
+    /// How many addresses are known at this port.
+    pub fn stations(&self, port: PortId) -> u32 {
+        self.stations.get(port.0)
+    }
+
+    /// Takes note that `mac` was heard at `port`, which may have so many (`limit`).
     ///
     /// **Cost**: one cache line; a write only once a second for an address that stays.
-    pub fn learn(&self, segment: SegmentId, mac: MacAddress, port: PortId, now: Tick) -> Learned {
+    pub fn learn(
+        &self,
+        segment: SegmentId,
+        mac: MacAddress,
+        (port, limit): (PortId, u32),
+        now: Tick,
+    ) -> Learned {
         let (hash, key) = self.key(segment, mac);
         let found = match self.slots.find(hash, &key) {
             Some(entry) => entry,
+            None if self.stations(port) >= limit => return Learned::Not,
             None => match self.slots.insert(hash, &key, &[port.0.into()], now.0.into()) {
-                Ok(Inserted::New(_)) => return Learned::New,
+                Ok(Inserted::New(_)) => {
+                    self.stations.add(port.0);
+                    return Learned::New;
+                }
                 Ok(Inserted::Exists(entry)) => entry,
                 Err(_) => return Learned::Not,
             },
@@ -80,6 +103,8 @@ impl Fdb {
             let Ok(at) = self.slots.replace(found.at, &[port.0.into()]) else {
                 return Learned::Not;
             };
+            self.stations.remove(station.port.0);
+            self.stations.add(port.0);
             let _ = self.slots.refresh(at, found.life, now.0.into());
             return Learned::Moved;
         }
@@ -128,10 +153,12 @@ impl Fdb {
 
     fn forget_at(&self, index: u32, unwanted: impl Fn(&Station) -> bool) -> bool {
         while let Some((key, entry)) = self.slots.entry(index) {
-            if !unwanted(&Self::station(key, &entry)) {
+            let station = Self::station(key, &entry);
+            if !unwanted(&station) {
                 return false;
             }
             if self.slots.remove(entry.at, entry.life).is_ok() {
+                self.stations.remove(station.port.0);
                 return true;
             }
         }
@@ -165,6 +192,10 @@ mod tests {
     const LONG: u32 = 3_000;
     const BRIDGE: SegmentId = SegmentId(1);
 
+    fn at(port: u16) -> (PortId, u32) {
+        (PortId(port), 8)
+    }
+
     fn mac(last: u8) -> MacAddress {
         MacAddress([2, 0, 0, 0, 0, last])
     }
@@ -173,10 +204,10 @@ mod tests {
     fn an_address_is_at_the_port_it_was_last_heard_at() {
         let fdb = Fdb::new(8, 1);
         assert_eq!(fdb.find(BRIDGE, mac(1), Tick(0), LONG), None);
-        assert_eq!(fdb.learn(BRIDGE, mac(1), PortId(4), Tick(0)), Learned::New);
-        assert_eq!(fdb.learn(BRIDGE, mac(1), PortId(4), Tick(0)), Learned::Known);
+        assert_eq!(fdb.learn(BRIDGE, mac(1), at(4), Tick(0)), Learned::New);
+        assert_eq!(fdb.learn(BRIDGE, mac(1), at(4), Tick(0)), Learned::Known);
         assert_eq!(fdb.find(BRIDGE, mac(1), Tick(0), LONG), Some(PortId(4)));
-        assert_eq!(fdb.learn(BRIDGE, mac(1), PortId(5), Tick(7)), Learned::Moved);
+        assert_eq!(fdb.learn(BRIDGE, mac(1), at(5), Tick(7)), Learned::Moved);
         assert_eq!(fdb.find(BRIDGE, mac(1), Tick(7), LONG), Some(PortId(5)));
         assert_eq!(fdb.len(), 1);
     }
@@ -184,18 +215,18 @@ mod tests {
     #[test]
     fn bridges_are_apart() {
         let fdb = Fdb::new(8, 1);
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(0));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(0));
         assert_eq!(fdb.find(SegmentId(2), mac(1), Tick(0), LONG), None);
-        fdb.learn(SegmentId(2), mac(1), PortId(9), Tick(0));
+        fdb.learn(SegmentId(2), mac(1), at(9), Tick(0));
         assert_eq!(fdb.find(BRIDGE, mac(1), Tick(0), LONG), Some(PortId(4)));
     }
 
     #[test]
     fn an_address_not_heard_for_too_long_is_not_known() {
         let fdb = Fdb::new(8, 1);
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(0));
-        fdb.learn(BRIDGE, mac(2), PortId(4), Tick(0));
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(2_000));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(0));
+        fdb.learn(BRIDGE, mac(2), at(4), Tick(0));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(2_000));
         assert_eq!(fdb.find(BRIDGE, mac(1), Tick(LONG), LONG), Some(PortId(4)));
         assert_eq!(fdb.find(BRIDGE, mac(2), Tick(LONG), LONG), None);
         assert_eq!(fdb.expire(Tick(LONG), LONG), 1);
@@ -205,10 +236,10 @@ mod tests {
     #[test]
     fn time_is_written_once_a_second_at_most() {
         let fdb = Fdb::new(8, 1);
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(100));
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(100 + GRAIN - 1));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(100));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(100 + GRAIN - 1));
         assert_eq!(fdb.entries().map(|station| station.seen).next(), Some(Tick(100)));
-        fdb.learn(BRIDGE, mac(1), PortId(4), Tick(100 + GRAIN));
+        fdb.learn(BRIDGE, mac(1), at(4), Tick(100 + GRAIN));
         assert_eq!(fdb.entries().map(|station| station.seen).next(), Some(Tick(100 + GRAIN)));
     }
 
@@ -216,7 +247,7 @@ mod tests {
     fn a_port_that_goes_takes_its_addresses_along() {
         let fdb = Fdb::new(8, 1);
         for last in 0..6 {
-            fdb.learn(BRIDGE, mac(last), PortId(u16::from(last % 2)), Tick(0));
+            fdb.learn(BRIDGE, mac(last), at(u16::from(last % 2)), Tick(0));
         }
         assert_eq!(fdb.flush_port(PortId(1)), 3);
         assert!(fdb.entries().all(|station| station.port == PortId(0)));
@@ -227,10 +258,26 @@ mod tests {
     fn a_full_table_does_not_learn_but_follows_moves() {
         let fdb = Fdb::new(4, 1);
         for last in 0..4 {
-            assert_eq!(fdb.learn(BRIDGE, mac(last), PortId(1), Tick(0)), Learned::New);
+            assert_eq!(fdb.learn(BRIDGE, mac(last), at(1), Tick(0)), Learned::New);
         }
-        assert_eq!(fdb.learn(BRIDGE, mac(9), PortId(1), Tick(0)), Learned::Not);
-        assert_eq!(fdb.learn(BRIDGE, mac(3), PortId(2), Tick(0)), Learned::Moved);
+        assert_eq!(fdb.learn(BRIDGE, mac(9), at(1), Tick(0)), Learned::Not);
+        assert_eq!(fdb.learn(BRIDGE, mac(3), at(2), Tick(0)), Learned::Moved);
         assert_eq!(fdb.find(BRIDGE, mac(9), Tick(0), LONG), None);
+    }
+
+    #[test]
+    fn a_port_with_too_many_addresses_leaves_room_for_others() {
+        let fdb = Fdb::new(64, 1);
+        for last in 0..8 {
+            assert_eq!(fdb.learn(BRIDGE, mac(last), at(1), Tick(0)), Learned::New);
+        }
+        assert_eq!(fdb.learn(BRIDGE, mac(9), at(1), Tick(0)), Learned::Not);
+        assert_eq!(fdb.learn(BRIDGE, mac(3), at(1), Tick(0)), Learned::Known);
+        assert_eq!(fdb.learn(BRIDGE, mac(9), at(2), Tick(0)), Learned::New);
+        assert_eq!(fdb.learn(BRIDGE, mac(3), at(2), Tick(1)), Learned::Moved);
+        assert_eq!(fdb.learn(BRIDGE, mac(10), at(1), Tick(1)), Learned::New);
+        assert_eq!([1, 2].map(|port| fdb.stations(PortId(port))), [8, 2]);
+        fdb.expire(Tick(LONG + 1), LONG);
+        assert_eq!([1, 2].map(|port| fdb.stations(PortId(port))), [0, 0]);
     }
 }

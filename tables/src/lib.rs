@@ -16,6 +16,7 @@ mod flow;
 mod forwarding;
 mod frontends;
 mod hash;
+mod limits;
 mod loads;
 pub mod maglev;
 mod murmur;
@@ -25,6 +26,7 @@ mod prefix_map;
 pub mod slots;
 mod snapshot;
 mod source_ranges;
+mod tally;
 mod tick;
 mod topology;
 
@@ -38,6 +40,7 @@ pub use forwarding::{
     Candidate, Forwarding, ForwardingRule, ForwardingRules, NodeGroup, Scope, Stickiness,
 };
 pub use frontends::{Affinity, Frontend, FrontendId, Frontends, NodeSets, Policy};
+pub use limits::Limits;
 pub use loads::{LoadId, Loads};
 pub use murmur::murmur3_x64_128;
 pub use neighbours::{ASK_AGAIN, Asked, Neighbour, Neighbours, Reachability};

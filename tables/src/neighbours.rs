@@ -7,6 +7,7 @@ use ahash::RandomState;
 
 use crate::conntrack::{halves, joined};
 use crate::slots::{Entry, Inserted, Life, SlotTable};
+use crate::tally::Tally;
 use crate::{Address, MacAddress, PortId, SegmentId, Tick, hash};
 
 /// Neighbours on links whose machines the lab did not make.
@@ -19,6 +20,8 @@ pub struct Neighbours {
     hasher: RandomState,
     /// How often a place was learned, changed or forgotten.
     changes: AtomicU64,
+    /// Neighbours that have never answered, by the port that asked first.
+    unanswered: Tally,
 }
 
 /// What is known of a neighbour.
@@ -85,8 +88,12 @@ const PROBES: u8 = 3;
 impl Neighbours {
     /// A table of so many neighbours, hashing by `seed`.
     pub fn new(capacity: usize, seed: u64) -> Self {
-        let slots = SlotTable::new(capacity);
-        Self { slots, hasher: hash::state(seed), changes: AtomicU64::new(0) }
+        Self {
+            slots: SlotTable::new(capacity),
+            hasher: hash::state(seed),
+            changes: AtomicU64::new(0),
+            unanswered: Tally::new(usize::from(u16::MAX) + 1),
+        }
     }
 
     /// A number that is another whenever the place of a neighbour is.
@@ -119,35 +126,59 @@ impl Neighbours {
         Some(Self::neighbour(&key, &entry))
     }
 
-    /// Notes that there is a frame for a neighbour that is not known, or only stale: whether it is
-    /// for the caller to ask. Of callers in the same second one is told so.
-    pub fn ask(&self, segment: SegmentId, address: Address, now: Tick) -> Asked {
+    /// How many neighbours have never answered that were first asked for on behalf of this port.
+    pub fn unanswered(&self, port: PortId) -> u32 {
+        self.unanswered.get(port.0)
+    }
+
+    /// Notes that there is a frame from `asker` for a neighbour that is not known, or only stale:
+    /// whether it is for the caller to ask. Of callers in the same second one is told so. An asker
+    /// may have so many neighbours that have not answered (`limit`).
+    pub fn ask(
+        &self,
+        segment: SegmentId,
+        address: Address,
+        (asker, limit): (PortId, u32),
+        now: Tick,
+    ) -> Asked {
         let (hash, key) = self.key(segment, address);
-        let bits = Standing { state: Reachability::Incomplete, since: now, unanswered: 1 }.bits();
-        match self.slots.insert(hash, &key, &[NOWHERE], bits) {
-            Ok(Inserted::New(_)) => Asked::Ask,
-            Err(_) => Asked::Full,
-            Ok(Inserted::Exists(entry)) => {
-                let Standing { state, since, unanswered } = Standing::of(entry.life);
-                let is_fresh = now.since(since) < ASK_AGAIN.0;
-                // one that has just become stale is asked at once
-                if state == Reachability::Reachable || is_fresh && unanswered > 0 {
-                    return Asked::Wait;
-                }
-                let state = if unanswered < PROBES { state } else { Reachability::Incomplete };
-                let unanswered = unanswered.saturating_add(1);
-                let asked = Standing { state, since: now, unanswered };
-                match self.slots.refresh(entry.at, entry.life, asked.bits()) {
-                    Ok(_) => {
-                        if Standing::of(entry.life).state != asked.state {
-                            self.changed();
-                        }
-                        Asked::Ask
-                    }
-                    Err(_) => Asked::Wait,
-                }
-            }
+        if self.unanswered(asker) >= limit && self.slots.find(hash, &key).is_none() {
+            return Asked::Full;
         }
+        let bits = Standing { state: Reachability::Incomplete, since: now, unanswered: 1 }.bits();
+        match self.slots.insert(hash, &key, &[NOWHERE | u64::from(asker.0)], bits) {
+            Ok(Inserted::New(_)) => {
+                self.unanswered.add(asker.0);
+                Asked::Ask
+            }
+            Err(_) => Asked::Full,
+            Ok(Inserted::Exists(entry)) => self.again(&entry, now),
+        }
+    }
+
+    /// Whether a neighbour that is noted is to be asked for again.
+    pub fn ask_again(&self, segment: SegmentId, address: Address, now: Tick) -> Asked {
+        let (hash, key) = self.key(segment, address);
+        self.slots.find(hash, &key).map_or(Asked::Wait, |entry| self.again(&entry, now))
+    }
+
+    fn again(&self, entry: &Entry<1>, now: Tick) -> Asked {
+        let Standing { state, since, unanswered } = Standing::of(entry.life);
+        let is_fresh = now.since(since) < ASK_AGAIN.0;
+        // one that has just become stale is asked at once
+        if state == Reachability::Reachable || is_fresh && unanswered > 0 {
+            return Asked::Wait;
+        }
+        let state = if unanswered < PROBES { state } else { Reachability::Incomplete };
+        let unanswered = unanswered.saturating_add(1);
+        let asked = Standing { state, since: now, unanswered };
+        if self.slots.refresh(entry.at, entry.life, asked.bits()).is_err() {
+            return Asked::Wait;
+        }
+        if Standing::of(entry.life).state != asked.state {
+            self.changed();
+        }
+        Asked::Ask
     }
 
     /// Takes note that a neighbour was heard at this Ethernet address and port; answers whether
@@ -176,6 +207,7 @@ impl Neighbours {
                 if has_moved {
                     let Ok(at) = self.slots.replace(entry.at, &value) else { return false };
                     entry.at = at;
+                    self.answered(&entry);
                 }
                 // An entry refreshed meanwhile was heard from, or is asked for, just now.
                 let _ = self.slots.refresh(entry.at, entry.life, bits);
@@ -202,6 +234,7 @@ impl Neighbours {
                     let _ = self.slots.refresh(entry.at, entry.life, stale.bits());
                 }
             } else if age >= forget && self.slots.remove(entry.at, entry.life).is_ok() {
+                self.answered(&entry);
                 forgotten += 1;
                 if standing.state == Reachability::Stale {
                     self.changed();
@@ -224,12 +257,22 @@ impl Neighbours {
             .map(|(key, entry)| Self::neighbour(&key, &entry))
     }
 
+    /// Has an entry that was replaced or removed count for nobody, if it did.
+    #[expect(clippy::cast_possible_truncation, reason = "a field is cut out of a word")]
+    fn answered(&self, before: &Entry<1>) {
+        let [place] = before.value;
+        if place | u64::from(u16::MAX) == u64::MAX {
+            self.unanswered.remove(place as u16);
+        }
+    }
+
     fn forget_at(&self, index: u32, unwanted: impl Fn(&Neighbour) -> bool) -> bool {
         while let Some((key, entry)) = self.slots.entry(index) {
             if !unwanted(&Self::neighbour(&key, &entry)) {
                 return false;
             }
             if self.slots.remove(entry.at, entry.life).is_ok() {
+                self.answered(&entry);
                 self.changed();
                 return true;
             }
@@ -261,8 +304,9 @@ impl Neighbours {
     }
 }
 
-/// The place of a neighbour that has not answered: no machine has this Ethernet address.
-const NOWHERE: u64 = u64::MAX;
+/// The place of a neighbour that has never answered, but for who asked: no machine has this Ethernet
+/// address.
+const NOWHERE: u64 = !(u16::MAX as u64);
 
 /// What the life of an entry says.
 #[derive(Clone, Copy)]
@@ -296,6 +340,7 @@ mod tests {
 
     const LINK: SegmentId = SegmentId(1);
     const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 7]);
+    const ASKER: (PortId, u32) = (PortId(1), 8);
     const HOST: Address = Address::v4(0xc633_6407);
 
     fn state(neighbours: &Neighbours) -> Option<Reachability> {
@@ -305,11 +350,11 @@ mod tests {
     #[test]
     fn one_caller_a_second_is_told_to_ask() {
         let neighbours = Neighbours::new(8, 1);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(100)), Asked::Ask);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(100)), Asked::Wait);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(109)), Asked::Wait);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(110)), Asked::Ask);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(111)), Asked::Wait);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(100)), Asked::Ask);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(100)), Asked::Wait);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(109)), Asked::Wait);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(110)), Asked::Ask);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(111)), Asked::Wait);
         let neighbour = neighbours.find(LINK, HOST).unwrap();
         assert_eq!((neighbour.state, neighbour.place), (Reachability::Incomplete, None));
     }
@@ -317,7 +362,7 @@ mod tests {
     #[test]
     fn an_answer_makes_a_neighbour_reachable() {
         let neighbours = Neighbours::new(8, 1);
-        neighbours.ask(LINK, HOST, Tick(100));
+        neighbours.ask(LINK, HOST, ASKER, Tick(100));
         assert!(neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(101)));
         let expected = Neighbour {
             segment: LINK,
@@ -329,7 +374,7 @@ mod tests {
         };
         assert_eq!(neighbours.find(LINK, HOST), Some(expected));
         assert_eq!(neighbours.entries().collect::<Vec<_>>(), [expected]);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(900)), Asked::Wait, "it is known");
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(900)), Asked::Wait, "it is known");
     }
 
     #[test]
@@ -364,8 +409,8 @@ mod tests {
         let stale = neighbours.find(LINK, HOST).unwrap();
         assert_eq!((stale.state, stale.since), (Reachability::Stale, Tick(300)));
         assert_eq!(stale.place, Some((MAC, PortId(3))), "it is still used");
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(301)), Asked::Ask);
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(310)), Asked::Wait);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(301)), Asked::Ask);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(310)), Asked::Wait);
         assert_eq!(state(&neighbours), Some(Reachability::Stale));
         neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(311));
         assert_eq!(state(&neighbours), Some(Reachability::Reachable));
@@ -380,10 +425,10 @@ mod tests {
         neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(0));
         neighbours.expire(Tick(300), 300, 600);
         for second in 1..=3 {
-            assert_eq!(neighbours.ask(LINK, HOST, Tick(300 + second * 10)), Asked::Ask);
+            assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(300 + second * 10)), Asked::Ask);
             assert_eq!(neighbours.find(LINK, HOST).unwrap().place, Some((MAC, PortId(3))));
         }
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(340)), Asked::Ask);
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(340)), Asked::Ask);
         let gone = neighbours.find(LINK, HOST).unwrap();
         assert_eq!((gone.state, gone.place), (Reachability::Incomplete, None));
         assert_eq!(gone.unanswered, 4);
@@ -396,7 +441,7 @@ mod tests {
     fn who_does_not_answer_is_forgotten_when_nobody_asks_any_more() {
         let neighbours = Neighbours::new(8, 1);
         for second in 0..300 {
-            assert_eq!(neighbours.ask(LINK, HOST, Tick(second * 10)), Asked::Ask);
+            assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(second * 10)), Asked::Ask);
         }
         assert_eq!(neighbours.find(LINK, HOST).unwrap().unanswered, 255);
         assert_eq!(neighbours.expire(Tick(2_990 + 29), 300, 30), 0);
@@ -411,7 +456,7 @@ mod tests {
             let port = PortId(u16::try_from(last % 2).unwrap());
             neighbours.learn(LINK, Address::v4(last), MAC, port, Tick(0));
         }
-        neighbours.ask(LINK, HOST, Tick(0));
+        neighbours.ask(LINK, HOST, ASKER, Tick(0));
         assert_eq!(neighbours.flush_port(PortId(1)), 3);
         assert_eq!(neighbours.len(), 4);
     }
@@ -425,7 +470,7 @@ mod tests {
             assert_eq!(now != before, expected, "{what}");
             before = now;
         };
-        neighbours.ask(LINK, HOST, Tick(0));
+        neighbours.ask(LINK, HOST, ASKER, Tick(0));
         is_changed(false, "asked");
         neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(1));
         is_changed(true, "answered");
@@ -436,10 +481,10 @@ mod tests {
         neighbours.expire(Tick(302), 300, 600);
         is_changed(false, "stale");
         for second in 1..=3 {
-            neighbours.ask(LINK, HOST, Tick(310 + second * 10));
+            neighbours.ask(LINK, HOST, ASKER, Tick(310 + second * 10));
         }
         is_changed(false, "asked while stale");
-        neighbours.ask(LINK, HOST, Tick(350));
+        neighbours.ask(LINK, HOST, ASKER, Tick(350));
         is_changed(true, "given up");
         neighbours.expire(Tick(2_000), 300, 600);
         is_changed(false, "forgotten after it was given up");
@@ -448,10 +493,31 @@ mod tests {
     #[test]
     fn a_full_table_says_so() {
         let neighbours = Neighbours::new(2, 1);
-        neighbours.ask(LINK, Address::v4(1), Tick(0));
-        neighbours.ask(LINK, Address::v4(2), Tick(0));
-        assert_eq!(neighbours.ask(LINK, HOST, Tick(0)), Asked::Full);
+        neighbours.ask(LINK, Address::v4(1), ASKER, Tick(0));
+        neighbours.ask(LINK, Address::v4(2), ASKER, Tick(0));
+        assert_eq!(neighbours.ask(LINK, HOST, ASKER, Tick(0)), Asked::Full);
         assert!(!neighbours.learn(LINK, HOST, MAC, PortId(3), Tick(0)));
         assert!(neighbours.learn(LINK, Address::v4(2), MAC, PortId(3), Tick(0)));
+    }
+
+    #[test]
+    fn who_asks_for_too_many_that_do_not_answer_leaves_room_for_others() {
+        let neighbours = Neighbours::new(64, 1);
+        let ask = |last, port, tick| {
+            neighbours.ask(LINK, Address::v4(last), (PortId(port), 4), Tick(tick))
+        };
+        for last in 0..4 {
+            assert_eq!(ask(last, 1, 0), Asked::Ask);
+        }
+        assert_eq!(ask(9, 1, 0), Asked::Full);
+        assert_eq!(ask(3, 1, 10), Asked::Ask, "it is noted already");
+        assert_eq!(ask(9, 2, 0), Asked::Ask, "another may");
+        assert!(neighbours.learn(LINK, Address::v4(0), MAC, PortId(3), Tick(11)));
+        assert_eq!((neighbours.unanswered(PortId(1)), ask(10, 1, 11)), (3, Asked::Ask));
+        neighbours.flush_port(PortId(3));
+        assert_eq!(neighbours.unanswered(PortId(1)), 4, "that one had answered");
+        neighbours.expire(Tick(1_000), 300, 600);
+        assert!(neighbours.is_empty());
+        assert_eq!([1, 2].map(|port| neighbours.unanswered(PortId(port))), [0, 0]);
     }
 }

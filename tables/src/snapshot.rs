@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Address, BackendSets, ForwardingRules, Frontends, Generation, Policies, PrefixMap, RouterId,
-    SourceRanges, SourceRangesId, Topology,
+    Address, BackendSets, ForwardingRules, Frontends, Generation, Limits, Policies, PrefixMap,
+    RouterId, SourceRanges, SourceRangesId, Topology,
 };
 
 /// What routers serve: frontends, their backends, and who may use them. The ids within are its own.
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub unmasqueraded: PrefixMap<()>,
     /// Whether what leaves through the edge is masqueraded at all.
     pub masquerade_egress: bool,
+    /// What one port may take of the shared tables.
+    pub limits: Limits,
 }
 
 impl Snapshot {

@@ -114,7 +114,7 @@ struct Model {
 
 fn binding(source: Endpoint, target: Endpoint, flags: BindingFlags) -> Binding {
     Binding {
-        ingress: PortId(source.port),
+        ingress: PortId(source.port % 3),
         source,
         target,
         ip_delta: 1,
@@ -163,7 +163,10 @@ impl Model {
         let flags = BindingFlags::NAT.and(BindingFlags::REPLY);
         let backward = binding(original.target, original.source, flags);
         let reply = rewritten.reversed();
-        let state = State::first(pick.protocol);
+        let state = match (pick.protocol, pick.client) {
+            (Protocol::TCP, 0) => State::MidStream,
+            (protocol, _) => State::first(protocol),
+        };
         let outcome = self.conntrack.bind(&original, forward, &reply, backward, self.now, state);
         let family = self.known.keys().filter(|flow| flow.is_v4() == pick.is_v4).count();
         match outcome {
@@ -198,7 +201,15 @@ impl Model {
         };
         let expected = match transition {
             Transition::To(state) => {
-                known.life = Life { state, ..moved };
+                // until the other side has answered; a handshake is answered once it is done
+                let is_answered = match direction {
+                    Direction::Original => {
+                        known.life.state == State::SynRecv && state != State::SynRecv
+                    }
+                    Direction::Reply => !matches!(state, State::SynSent2 | State::SynRecv),
+                };
+                let is_counted = known.life.is_counted && !is_answered;
+                known.life = Life { state, is_counted, ..moved };
                 Verdict::Accept
             }
             Transition::Ignore => Verdict::Accept,
@@ -226,11 +237,16 @@ impl Model {
                 let flow = self.incoming(pick, way);
                 let Some(found) = self.find(&flow) else { return };
                 let (original, direction) = self.owner(&flow).expect("what is found is known");
-                let judged = Binding { generation: Generation(number), ..found.binding };
+                // now and then the machine is at another port
+                let ingress = PortId(found.binding.ingress.0 ^ u16::from(number % 4 == 0));
+                let judged = Binding { generation: Generation(number), ingress, ..found.binding };
                 assert!(self.conntrack.rebind(&found, judged));
                 let known = self.known.get_mut(&original).expect("it is known");
                 match direction {
-                    Direction::Original => known.forward = judged,
+                    Direction::Original => {
+                        known.life.is_counted &= known.forward.ingress == ingress;
+                        known.forward = judged;
+                    }
                     Direction::Reply => known.backward = judged,
                 }
             }
@@ -280,6 +296,11 @@ impl Model {
             listed += 1;
         }
         assert_eq!(listed, self.known.len());
+        for port in 0..4 {
+            let counts = |known: &&Known| known.life.is_counted && known.forward.ingress.0 == port;
+            let half_open = self.known.values().filter(counts).count();
+            assert_eq!(self.conntrack.half_open(PortId(port)) as usize, half_open);
+        }
     }
 }
 

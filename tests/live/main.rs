@@ -22,6 +22,7 @@ mod calls;
 mod cases;
 mod churn;
 mod digs;
+mod floods;
 mod gso;
 mod kinds;
 mod lab;
@@ -78,6 +79,7 @@ fn main() {
         names::TESTS,
         network::TESTS,
         digs::TESTS,
+        floods::TESTS,
         ports::TESTS,
         uplink::TESTS,
         programs::TESTS,

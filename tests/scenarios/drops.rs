@@ -262,6 +262,14 @@ fn drop_for(reason: DropReason) -> Moved {
             assert_eq!(send(world, &Craft::udp(own, far, b"")), each(&["admitted"]));
             contended
         }
+        DropReason::HalfOpenLimit => {
+            *world = crate::floods::limited(2);
+            for port in [1, 2] {
+                let moved = send(world, &Craft::syn(Endpoint { port, ..own }, far));
+                assert_eq!(moved, each(&["admitted"]));
+            }
+            send(world, &Craft::syn(Endpoint { port: 3, ..own }, far))
+        }
         DropReason::RouterPort => {
             // a node has a stack of its own, the edge has none
             let outside = v4(world, &internet(), 5000);

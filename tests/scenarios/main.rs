@@ -11,6 +11,7 @@
 mod balancers;
 mod balancing;
 mod drops;
+mod floods;
 mod forwarding;
 mod fragments;
 mod icmp;

@@ -13,6 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::lab;
+
 /// Port that is flooded; the server drops what comes there before anybody answers.
 pub const FLOOD_PORT: u16 = 9999;
 
@@ -63,22 +65,27 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                // one that has ended already needs no signal
-                let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-            }
-            let start = Instant::now();
-            while matches!(child.try_wait(), Ok(None)) {
-                if start.elapsed() > PATIENCE {
-                    let _ = child.kill();
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            end(child);
         }
         if let Some((text, prefix)) = &self.undo {
             // what is not there any more need not be removed
             let _ = script(text, &["down", prefix, &self.directory.path().to_string_lossy()]);
         }
+    }
+}
+
+/// Asks a program to end, and waits until it has.
+pub(crate) fn end(child: &mut Child) {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        // one that has ended already needs no signal
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    let start = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) {
+        if start.elapsed() > PATIENCE {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -102,7 +109,7 @@ pub fn has_programs(names: &[&str]) -> bool {
 }
 
 /// A program of this build, beside the running one.
-fn own(name: &str) -> io::Result<PathBuf> {
+pub(crate) fn own(name: &str) -> io::Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if path.is_file() {
         return Ok(path);
@@ -112,20 +119,12 @@ fn own(name: &str) -> io::Result<PathBuf> {
 
 /// Keeps the server from answering what it is flooded with.
 fn settle(server: &str) -> io::Result<()> {
-    let rules = format!(
-        "add table ip bench; add chain ip bench early {{ type filter hook prerouting priority -300; }}; \
-         add rule ip bench early udp dport {{ {FLOOD_PORT}, {BACKEND_PORT}-{} }} drop",
-        BACKEND_PORT + u16::from(SERVICES) - 1
-    );
-    let output = Command::new("ip").args(["netns", "exec", server, "nft", &rules]).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    let last = BACKEND_PORT + u16::from(SERVICES) - 1;
+    lab::mute(server, &format!("udp dport {{ {FLOOD_PORT}, {BACKEND_PORT}-{last} }}"))
 }
 
 /// Starts a program and waits until it prints a line that begins with `ready`.
-fn start(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
     let ready =
@@ -207,7 +206,7 @@ pub fn kswitch(
 ) -> io::Result<Bed> {
     let directory = tempfile::tempdir()?;
     let config = directory.path().join("lab.toml");
-    fs::write(&config, lab(prefix, io))?;
+    fs::write(&config, lab_text(prefix, io))?;
     fs::write(directory.path().join("others.yaml"), others(services, policies))?;
     let child = start(Command::new(own("kswitch")?).arg("--config").arg(&config))?;
     let bed = Bed {
@@ -225,11 +224,12 @@ pub fn kswitch(
     Ok(bed)
 }
 
-fn lab(name: &str, io: Io) -> String {
+fn lab_text(name: &str, io: Io) -> String {
     let mut text = format!(
         "[lab]\nname = \"{name}\"\nmanifests = [\"others.yaml\"]\n\
          [cluster]\nservice-cidrs = [\"10.96.0.0/12\"]\n\
          [switch]\nworkers = 1\nmetrics = \"off\"\nio = \"{}\"\nconntrack-flows = 4194304\n\
+         limits = {{ half-open-flows = 4194304 }}\n\
          [[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n",
         io.word()
     );

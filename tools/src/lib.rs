@@ -4,9 +4,12 @@
 //! None of it is linked into the switch.
 
 pub mod beds;
+pub mod beside;
 pub mod clock;
+pub mod floods;
 pub mod frames;
 pub mod histogram;
+pub mod lab;
 pub mod link;
 pub mod measure;
 pub mod packet;

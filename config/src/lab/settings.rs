@@ -9,8 +9,8 @@ use super::fields::Fields;
 use crate::error::{Findings, Origin};
 use crate::path::Field;
 use crate::settings::{
-    ClusterSettings, FrameIo, LabSettings, Masquerade, Mode, NodePorts, PodLink, RangeSizes,
-    Silence, StaticRoute, SwitchSettings, Timeouts,
+    ClusterSettings, FrameIo, LabSettings, Limits, Masquerade, Mode, NodePorts, PodLink,
+    RangeSizes, Silence, StaticRoute, SwitchSettings, Timeouts,
 };
 use crate::syntax::{self, Refused};
 use crate::tree::{Tree, Value};
@@ -205,6 +205,10 @@ pub(super) fn switch(
         Some((tree, origin)) => timeouts(fields.below(tree, &origin)),
         None => default.timeouts,
     };
+    let limits = match fields.table("limits") {
+        Some((tree, origin)) => limits(fields.below(tree, &origin)),
+        None => default.limits,
+    };
     let settings = SwitchSettings {
         workers: workers.and_then(std::num::NonZeroUsize::new),
         conntrack_flows: fields
@@ -225,11 +229,25 @@ pub(super) fn switch(
         metrics: metrics.unwrap_or(default.metrics),
         metrics_token,
         timeouts,
+        limits,
         seed: fields.number("seed", 0..=i64::MAX),
         anti_spoof: fields.bool("anti-spoof").unwrap_or(default.anti_spoof),
     };
     fields.finish();
     settings
+}
+
+fn limits(mut fields: Fields<'_, '_>) -> Limits {
+    let default = Limits::default();
+    let limits = Limits {
+        half_open_flows: fields.number("half-open-flows", 1..=FLOWS).or(default.half_open_flows),
+        neighbours: fields.number("neighbours", 1..=FLOWS).unwrap_or(default.neighbours),
+        learned_addresses: fields
+            .number("learned-addresses", 1..=FLOWS)
+            .unwrap_or(default.learned_addresses),
+    };
+    fields.finish();
+    limits
 }
 
 fn timeouts(mut fields: Fields<'_, '_>) -> Timeouts {
@@ -239,6 +257,7 @@ fn timeouts(mut fields: Fields<'_, '_>) -> Timeouts {
         tcp_syn_sent: time("tcp-syn-sent", default.tcp_syn_sent),
         tcp_syn_received: time("tcp-syn-received", default.tcp_syn_received),
         tcp_established: time("tcp-established", default.tcp_established),
+        tcp_unacknowledged: time("tcp-unacknowledged", default.tcp_unacknowledged),
         tcp_fin_wait: time("tcp-fin-wait", default.tcp_fin_wait),
         tcp_close_wait: time("tcp-close-wait", default.tcp_close_wait),
         tcp_last_ack: time("tcp-last-ack", default.tcp_last_ack),

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use kswitch_tables::affinity::Affinities;
-use kswitch_tables::conntrack::{Adopted, Connection, LAYOUT, Room};
+use kswitch_tables::conntrack::{Adopted, Connection, Counted, LAYOUT, Room};
 use kswitch_tables::{
     Address, BackendSetId, Conntrack, Endpoint, Flow, Frontend, LoadId, NodeSets, Protocol,
     Snapshot,
@@ -200,14 +200,21 @@ impl Flows {
         if self.is_adopted { self.shared.conntrack.adopt() } else { Adopted::default() }
     }
 
-    /// Has the flows counted that backends of a snapshot are chosen by, and forgets clients' backends
-    /// that are none. No worker may run yet.
+    /// Has the flows counted that backends of a snapshot are chosen by, and those that nobody has
+    /// answered for the ports of their sources; forgets clients' backends that are none. No worker may run yet.
     pub(in crate::control) fn settle(&self, snapshot: &Snapshot) {
         if !self.is_adopted {
             return;
         }
         let counted = counters(snapshot);
-        self.shared.conntrack.recount(|connection| load(snapshot, &counted, connection));
+        self.shared.conntrack.recount(|connection| Counted {
+            load: load(snapshot, &counted, connection),
+            port: snapshot
+                .topology
+                .place(connection.original.source.address)
+                .ok()
+                .map(|home| home.port),
+        });
         let mut groups: HashMap<u32, HashSet<Endpoint>> = HashMap::new();
         for (_, frontend) in snapshot.served.frontends.iter() {
             if let Some(affinity) = frontend.affinity {

@@ -5,17 +5,15 @@
 //! every adopted flow has to be judged anew at its next frame: by a generation later than any that
 //! the process before had published, see [`Adopted::newest`].
 
-use std::sync::Arc;
-
 use super::binding::{Layout, Record, V4, V6};
-use super::table::Table;
-use super::{Connection, Conntrack, Direction};
+use super::table::{Counts, Table};
+use super::{Binding, Connection, Conntrack, Direction, Life};
 use crate::slots::{Slot, SlotTable};
-use crate::{Flow, Generation, LoadId, Loads, hash};
+use crate::{Flow, Generation, LoadId, PortId, hash};
 
 /// The number of the way in which connections lie in slots. Whoever changes what a word of a slot
 /// means, or the number of a [`State`](super::State), counts it up.
-pub const LAYOUT: u64 = 1;
+pub const LAYOUT: u64 = 2;
 
 /// Slots for the connections of both families.
 #[derive(Clone, Copy, Debug)]
@@ -43,22 +41,32 @@ pub struct Adopted {
     pub newest: Generation,
 }
 
+/// What counts a connection that another process left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Its backend's counter.
+    pub load: LoadId,
+    /// The port that its first frame came in at, if that is there.
+    pub port: Option<PortId>,
+}
+
 impl Conntrack {
     /// A table in slots that are there already; what is in them is not a connection before
     /// [`Self::adopt`]. `None` if they are not as many as these capacities take.
     pub fn over(capacities: [usize; 2], seed: u64, room: Room) -> Option<Self> {
-        let loads = Arc::new(Loads::new(LoadId::COUNT));
+        let counts = Counts::new();
         let [v4, v6] = capacities.map(|capacity| capacity.saturating_mul(2));
         Some(Self {
-            v4: Table::on(SlotTable::over(v4, room.v4)?, Arc::clone(&loads)),
-            v6: Table::on(SlotTable::over(v6, room.v6)?, Arc::clone(&loads)),
+            v4: Table::on(SlotTable::over(v4, room.v4)?, &counts),
+            v6: Table::on(SlotTable::over(v6, room.v6)?, &counts),
             hasher: hash::state(seed),
-            loads,
+            counts,
         })
     }
 
     /// Makes connections again of what another process left in the slots; those of which only one
-    /// direction is there are dropped. They are not counted for backends before [`Self::recount`].
+    /// direction is there are dropped. They are not counted for backends and ports before
+    /// [`Self::recount`].
     ///
     /// Nobody else may use the table meanwhile.
     ///
@@ -70,11 +78,12 @@ impl Conntrack {
         adopted
     }
 
-    /// Has every connection counted by the counter that `load` names for it. To be done once, when
-    /// nothing is counted yet and nobody else uses the table.
-    pub fn recount(&self, mut load: impl FnMut(&Connection) -> LoadId) {
-        self.v4.recount(&mut load);
-        self.v6.recount(&mut load);
+    /// Has every connection counted by the counter that `counted` names for it, and one that was
+    /// counted for a port, for the port it names. To be done once, when nothing is counted yet and
+    /// nobody else uses the table.
+    pub fn recount(&self, mut counted: impl FnMut(&Connection) -> Counted) {
+        self.v4.recount(&mut counted);
+        self.v6.recount(&mut counted);
     }
 }
 
@@ -96,21 +105,32 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         }
     }
 
-    fn recount(&self, load: &mut impl FnMut(&Connection) -> LoadId) {
+    fn recount(&self, counted: &mut impl FnMut(&Connection) -> Counted) {
         if self.slots.is_empty() {
             return;
         }
         for index in 0..self.slots.slots() {
             let Some((flow, found)) = self.original(index) else { continue };
-            let load = load(&self.connection(flow, &found));
-            if load != found.binding.load {
-                let binding = super::Binding { load, ..found.binding };
+            let Counted { load, port } = counted(&self.connection(flow, &found));
+            let ingress = port.unwrap_or(found.binding.ingress);
+            let binding = Binding { ingress, load, ..found.binding };
+            if binding != found.binding {
                 let record = Record { binding, peer: found.handle.peer };
                 if self.slots.replace(found.handle.at, &L::value(&record)).is_err() {
                     continue;
                 }
             }
             self.loads.add(load);
+            if !found.life.is_counted {
+                continue;
+            }
+            if port.is_some() {
+                self.half_open.add(ingress.0);
+            } else {
+                let life = Life { is_counted: false, ..found.life };
+                // nobody else is there to change it first
+                self.set(&found, life);
+            }
         }
     }
 }
@@ -121,9 +141,9 @@ const _: fn(&Conntrack) -> (&Table<V4, 2, 4>, &Table<V6, 5, 7>) = |table| (&tabl
 #[cfg(test)]
 #[cfg(not(loom))]
 mod tests {
-    use super::super::{Binding, BindingFlags, Bound, State};
+    use super::super::{BindingFlags, Bound, State};
     use super::*;
-    use crate::{Address, Endpoint, HopId, PortId, Protocol, Tick};
+    use crate::{Address, Endpoint, HopId, Protocol, Tick};
 
     fn room() -> Room {
         let [v4, v6] = Room::slots([64, 64]);
@@ -143,6 +163,16 @@ mod tests {
     }
 
     fn bind(conntrack: &Conntrack, is_v4: bool, client: u16, generation: u32) -> Flow {
+        bind_in(State::Established, conntrack, is_v4, client, generation)
+    }
+
+    fn bind_in(
+        state: State,
+        conntrack: &Conntrack,
+        is_v4: bool,
+        client: u16,
+        generation: u32,
+    ) -> Flow {
         let source = endpoint(is_v4, 1, client);
         let (service, backend) = (endpoint(is_v4, 2, 80), endpoint(is_v4, 3, 8080));
         let original = Flow { protocol: Protocol::TCP, source, target: service };
@@ -161,8 +191,7 @@ mod tests {
         let reply = Flow { protocol: Protocol::TCP, source: backend, target: source };
         let forward = binding(source, backend);
         let backward = binding(service, source);
-        let bound =
-            conntrack.bind(&original, forward, &reply, backward, Tick(9), State::Established);
+        let bound = conntrack.bind(&original, forward, &reply, backward, Tick(9), state);
         assert!(matches!(bound, Ok(Bound::New(_))), "{bound:?}");
         original
     }
@@ -184,7 +213,10 @@ mod tests {
         assert_eq!(after.len(), 41);
         after.recount(|connection| {
             assert_eq!(connection.forward.target.port, 8080);
-            LoadId(if connection.original == last { 6 } else { 9 })
+            Counted {
+                load: LoadId(if connection.original == last { 6 } else { 9 }),
+                port: Some(PortId(8)),
+            }
         });
         assert_eq!([4, 6, 9].map(|id| after.loads().get(LoadId(id))), [0, 1, 40]);
         for flow in flows.iter().chain([&last]) {
@@ -198,6 +230,30 @@ mod tests {
         assert!(after.is_empty());
         assert_eq!(after.loads().get(LoadId(9)), 0);
         assert!(after.v4.slots.is_pristine() && after.v6.slots.is_pristine());
+    }
+
+    #[test]
+    fn half_open_connections_count_for_the_ports_of_now() {
+        let room = room();
+        let before = Conntrack::over([64, 64], 1, room).unwrap();
+        for client in 0..10 {
+            bind_in(State::SynSent, &before, client % 2 == 0, 40_000 + client, 1);
+        }
+        bind(&before, true, 50_000, 1);
+        assert_eq!(before.half_open(PortId(3)), 10);
+        drop(before);
+
+        let after = Conntrack::over([64, 64], 1, room).unwrap();
+        after.adopt();
+        // of four of them the machine is not there any more
+        let port = |client| (client < 40_006).then_some(PortId(8));
+        after.recount(|connection| Counted {
+            load: LoadId::NONE,
+            port: port(connection.original.source.port),
+        });
+        assert_eq!([3, 8].map(|port| after.half_open(PortId(port))), [0, 6]);
+        assert_eq!(after.remove_where(|_| true, |_| {}), 11);
+        assert_eq!(after.half_open(PortId(8)), 0);
     }
 
     #[test]

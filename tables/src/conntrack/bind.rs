@@ -26,6 +26,9 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         let records = Self::records(indices, [forward, backward]);
         // before the connection can be found, and so be removed
         self.loads.add(forward.load);
+        if life.is_counted {
+            self.half_open.add(forward.ingress.0);
+        }
         let [forward, backward] = records.map(|record| L::value(&record));
         let life = life.to_bits();
         let entry = if self.slots.has_planted(Plant::OriginalFirst) {

@@ -39,6 +39,9 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
                 Err(verdict) => return verdict,
             };
             if life == owner.life || self.set(&owner, life) {
+                if owner.life.is_counted && !life.is_counted {
+                    self.half_open.remove(owner.binding.ingress.0);
+                }
                 if direction == Direction::Reply {
                     self.copy_life(found);
                 } else if life.state != owner.life.state
@@ -67,7 +70,7 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         }
     }
 
-    fn set(&self, found: &Found, life: Life) -> bool {
+    pub(super) fn set(&self, found: &Found, life: Life) -> bool {
         self.slots.refresh(found.handle.at, found.handle.life, life.to_bits()).is_ok()
     }
 }

@@ -47,6 +47,8 @@ pub enum State {
     OtherUnreplied,
     /// Any other protocol: answered.
     OtherReplied,
+    /// TCP: met in the middle, and only one side was heard.
+    MidStream,
 }
 
 /// How long after its first datagram a UDP conversation must go on to be a stream.
@@ -57,7 +59,7 @@ const _: () = assert!(STREAM_AGE as u32 == 2 * Tick::PER_SECOND);
 
 impl State {
     /// Every state, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SynSent,
         Self::SynSent2,
         Self::SynRecv,
@@ -77,6 +79,7 @@ impl State {
         Self::IcmpReplied,
         Self::OtherUnreplied,
         Self::OtherReplied,
+        Self::MidStream,
     ];
 
     /// The first state of a connection of this protocol; of TCP, that of one begun by a SYN.
@@ -154,7 +157,14 @@ impl State {
                 | Self::IcmpUnreplied
                 | Self::IcmpReplied
                 | Self::OtherUnreplied
+                | Self::MidStream
         )
+    }
+
+    /// Whether a connection in this state is one that its other side may know nothing of: those that
+    /// one side can make as many of as it likes.
+    const fn is_one_sided(self) -> bool {
+        matches!(self, Self::SynSent2 | Self::SynRecv | Self::MidStream) || self.is_unreplied()
     }
 
     /// Whether no answer was seen.
@@ -175,7 +185,7 @@ impl State {
             Self::SynSent => "SYN_SENT",
             Self::SynSent2 => "SYN_SENT2",
             Self::SynRecv => "SYN_RECV",
-            Self::Established => "ESTABLISHED",
+            Self::Established | Self::MidStream => "ESTABLISHED",
             Self::FinWait => "FIN_WAIT",
             Self::CloseWait => "CLOSE_WAIT",
             Self::LastAck => "LAST_ACK",
@@ -200,12 +210,17 @@ pub struct Life {
     pub age: u8,
     /// When a frame was last seen, to the tick.
     pub seen: Tick,
+    /// Whether it counts for the port where it began ([`Conntrack::half_open`]): from the first frame
+    /// until the other side has answered, and a handshake is done.
+    ///
+    /// [`Conntrack::half_open`]: super::Conntrack::half_open
+    pub is_counted: bool,
 }
 
 impl Life {
     /// A connection whose first frame is seen now.
     pub const fn begin(state: State, now: Tick) -> Self {
-        Self { state, age: 0, seen: now }
+        Self { state, age: 0, seen: now, is_counted: state.is_one_sided() }
     }
 
     /// The same connection in this state, with a frame seen now.
@@ -214,7 +229,8 @@ impl Life {
     pub fn advance(self, state: State, now: Tick) -> Self {
         let age = u8::try_from(now.since(self.seen)).unwrap_or(u8::MAX);
         // workers read the clock each on their own: time does not go back
-        Self { state, age: self.age.saturating_add(age), seen: self.seen.max(now) }
+        let seen = self.seen.max(now);
+        Self { state, age: self.age.saturating_add(age), seen, ..self }
     }
 
     /// Whether a frame changes nothing: most do not, being neither the first of their tick nor one
@@ -273,23 +289,32 @@ impl Life {
                 Transition::Reopen => return Err(Verdict::Reopen),
             },
         };
-        Ok(Self { state, ..next })
+        let is_answered = match direction {
+            // what the side that began says of itself proves nothing, but for the end of a handshake
+            Direction::Original => self.state == State::SynRecv && state != State::SynRecv,
+            Direction::Reply => !state.is_one_sided(),
+        };
+        Ok(Self { state, is_counted: self.is_counted && !is_answered, ..next })
     }
 
-    /// State (8 bits), age (8 bits), tick (32 bits).
+    /// Whether it is counted (1 bit), state (7 bits), age (8 bits), tick (32 bits).
     #[inline]
     pub(super) const fn to_bits(self) -> u64 {
-        (self.state as u64) << 40 | (self.age as u64) << 32 | self.seen.0 as u64
+        (self.is_counted as u64) << 47
+            | (self.state as u64) << 40
+            | (self.age as u64) << 32
+            | self.seen.0 as u64
     }
 
     #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "fields are cut out of a word")]
     pub(super) fn from_bits(bits: u64) -> Self {
-        let state = State::ALL.get((bits >> 40 & 0xff) as usize).copied();
+        let state = State::ALL.get((bits >> 40 & 0x7f) as usize).copied();
         Self {
             state: state.unwrap_or(State::Close),
             age: (bits >> 32) as u8,
             seen: Tick(bits as u32),
+            is_counted: bits >> 47 & 1 != 0,
         }
     }
 }
@@ -302,9 +327,11 @@ mod tests {
     fn every_state_survives_its_word() {
         for (number, state) in State::ALL.into_iter().enumerate() {
             assert_eq!(state as usize, number);
-            let life = Life { state, age: 255, seen: Tick(u32::MAX) };
-            assert_eq!(Life::from_bits(life.to_bits()), life);
-            assert!(life.to_bits() < (1 << 48) - 1, "all ones is reserved");
+            for is_counted in [false, true] {
+                let life = Life { state, age: 255, seen: Tick(u32::MAX), is_counted };
+                assert_eq!(Life::from_bits(life.to_bits()), life);
+                assert!(life.to_bits() < (1 << 48) - 1, "all ones is reserved");
+            }
         }
     }
 
@@ -314,7 +341,7 @@ mod tests {
         let mut unmoved = 0;
         for state in State::ALL {
             for age in [0, STREAM_AGE, 255] {
-                let life = Life { state, age, seen: tick };
+                let life = Life { age, ..Life::begin(state, tick) };
                 let tcp = (0..=255).map(|flags| Signal::Tcp(TcpFlags(flags)));
                 for signal in tcp.chain([Signal::Frame, Signal::Sctp(0)]) {
                     for direction in [Direction::Original, Direction::Reply] {

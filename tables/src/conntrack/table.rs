@@ -7,24 +7,45 @@ use std::sync::Arc;
 use super::binding::{Layout, Record};
 use super::{Binding, BindingFlags, Connection, Direction, FlowRef, Found, Life, Occupancy};
 use crate::slots::{Entry, Plant, SlotTable};
-use crate::{Flow, Loads};
+use crate::tally::Tally;
+use crate::{Flow, LoadId, Loads};
+
+/// What is counted of the connections of both families.
+#[derive(Clone, Debug)]
+pub(super) struct Counts {
+    pub(super) loads: Arc<Loads>,
+    pub(super) half_open: Arc<Tally>,
+}
+
+impl Counts {
+    pub(super) fn new() -> Self {
+        let ports = usize::from(u16::MAX) + 1;
+        Self { loads: Arc::new(Loads::new(LoadId::COUNT)), half_open: Arc::new(Tally::new(ports)) }
+    }
+}
 
 /// Connections of one family: `L` says how they lie in slots.
 #[derive(Debug)]
 pub(super) struct Table<L, const KEY: usize, const VALUE: usize> {
     pub(super) slots: SlotTable<KEY, VALUE>,
     pub(super) loads: Arc<Loads>,
+    /// Connections that count for the port where they began.
+    ///
+    /// Whoever clears the mark in a connection's life, or removes it while it has the mark, takes it
+    /// off. While it has the mark, its binding names the port that it was bound with: see `rebind`.
+    pub(super) half_open: Arc<Tally>,
     layout: PhantomData<L>,
 }
 
 impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, VALUE> {
     /// A table for so many connections, at addresses that `advise` hears of first.
-    pub(super) fn new(capacity: usize, loads: &Arc<Loads>, advise: &dyn Fn(Range<usize>)) -> Self {
-        Self::on(SlotTable::advised(capacity.saturating_mul(2), advise), Arc::clone(loads))
+    pub(super) fn new(capacity: usize, counts: &Counts, advise: &dyn Fn(Range<usize>)) -> Self {
+        Self::on(SlotTable::advised(capacity.saturating_mul(2), advise), counts)
     }
 
-    pub(super) fn on(slots: SlotTable<KEY, VALUE>, loads: Arc<Loads>) -> Self {
-        Self { slots, loads, layout: PhantomData }
+    pub(super) fn on(slots: SlotTable<KEY, VALUE>, counts: &Counts) -> Self {
+        let Counts { loads, half_open } = counts.clone();
+        Self { slots, loads, half_open, layout: PhantomData }
     }
 
     pub(super) fn occupancy(&self) -> Occupancy {
@@ -68,6 +89,12 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
     }
 
     pub(super) fn rebind(&self, found: &Found, binding: Binding) -> bool {
+        if binding.ingress != found.binding.ingress
+            && found.binding.direction() == Direction::Original
+        {
+            // before the port is another: who sees that sees that it does not count
+            self.discount(found);
+        }
         let flags = match found.binding.direction() {
             Direction::Original => binding.flags.without(BindingFlags::REPLY),
             Direction::Reply => binding.flags.and(BindingFlags::REPLY),
@@ -76,6 +103,17 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
         let binding = Binding { flags, load: found.binding.load, ..binding };
         let record = Record { binding, peer: found.handle.peer };
         self.slots.replace(found.handle.at, &L::value(&record)).is_ok()
+    }
+
+    /// Has a connection, of which this is the original direction, count for no port any more.
+    pub(super) fn discount(&self, found: &Found) {
+        while let Some(owner) = self.again(found).filter(|owner| owner.life.is_counted) {
+            let life = Life { is_counted: false, ..owner.life };
+            if self.set(&owner, life) {
+                self.half_open.remove(owner.binding.ingress.0);
+                return;
+            }
+        }
     }
 
     /// The original direction of the connection as it is now, if it is still there.
@@ -118,6 +156,9 @@ impl<L: Layout<KEY, VALUE>, const KEY: usize, const VALUE: usize> Table<L, KEY, 
             return false;
         }
         self.loads.remove(owner.binding.load);
+        if owner.life.is_counted {
+            self.half_open.remove(owner.binding.ingress.0);
+        }
         if self.slots.has_planted(Plant::LatePeer) {
             reply = self.peer(owner);
         }

@@ -82,12 +82,12 @@ impl State {
     /// The state of a connection whose first segment has these flags; `None` if no connection
     /// starts like this.
     ///
-    /// A connection met in the middle is taken for established (`nf_conntrack_tcp_loose`); whether
-    /// that is wanted is for the caller to say.
+    /// A connection may be met in the middle (`nf_conntrack_tcp_loose`); whether that is wanted is for
+    /// the caller to say.
     pub const fn of_first_segment(flags: TcpFlags) -> Option<Self> {
         match flags.kind() {
             Kind::Syn => Some(Self::SynSent),
-            Kind::Ack => Some(Self::Established),
+            Kind::Ack => Some(Self::MidStream),
             Kind::SynAck | Kind::Fin | Kind::Rst | Kind::None => None,
         }
     }
@@ -135,7 +135,7 @@ impl State {
     const fn after_fin(self) -> Transition {
         use Transition::{Invalid, To};
         match self {
-            Self::SynRecv | Self::Established => To(Self::FinWait),
+            Self::SynRecv | Self::Established | Self::MidStream => To(Self::FinWait),
             Self::FinWait | Self::CloseWait | Self::LastAck => To(Self::LastAck),
             Self::TimeWait => To(Self::TimeWait),
             Self::Close => To(Self::Close),
@@ -146,7 +146,10 @@ impl State {
     const fn after_ack(self, direction: Direction) -> Transition {
         use Transition::{Ignore, Invalid, To};
         match (direction, self) {
-            (_, Self::Established) | (Direction::Original, Self::SynRecv) => To(Self::Established),
+            (_, Self::Established)
+            | (Direction::Original, Self::SynRecv)
+            | (Direction::Reply, Self::MidStream) => To(Self::Established),
+            (Direction::Original, Self::MidStream) => To(Self::MidStream),
             (Direction::Reply, Self::SynRecv) => To(Self::SynRecv),
             (_, Self::FinWait | Self::CloseWait) => To(Self::CloseWait),
             (_, Self::LastAck | Self::TimeWait) => To(Self::TimeWait),
@@ -162,7 +165,8 @@ impl State {
 mod tests {
     use super::Direction::{Original, Reply};
     use super::State::{
-        Close, CloseWait, Established, FinWait, LastAck, SynRecv, SynSent, SynSent2, TimeWait,
+        Close, CloseWait, Established, FinWait, LastAck, MidStream, SynRecv, SynSent, SynSent2,
+        TimeWait,
     };
     use super::Transition::{Ignore, Invalid, Reopen, To};
     use super::*;
@@ -173,12 +177,22 @@ mod tests {
     const ACK: TcpFlags = TcpFlags::ACK;
     const RST: TcpFlags = TcpFlags::RST;
 
-    const TCP: [State; 9] =
-        [SynSent, SynSent2, SynRecv, Established, FinWait, CloseWait, LastAck, TimeWait, Close];
+    const TCP: [State; 10] = [
+        SynSent,
+        SynSent2,
+        SynRecv,
+        Established,
+        FinWait,
+        CloseWait,
+        LastAck,
+        TimeWait,
+        Close,
+        MidStream,
+    ];
 
     /// Every state, with what SYN, SYN-ACK, FIN and ACK do in the original direction, then in the
     /// reply direction.
-    const TABLE: [(State, [Transition; 4], [Transition; 4]); 9] = [
+    const TABLE: [(State, [Transition; 4], [Transition; 4]); 10] = [
         (
             SynSent,
             [To(SynSent), Invalid, Invalid, Invalid],
@@ -220,6 +234,11 @@ mod tests {
             [Reopen, Ignore, To(TimeWait), To(TimeWait)],
         ),
         (Close, [Reopen, Invalid, To(Close), To(Close)], [Invalid, Ignore, To(Close), To(Close)]),
+        (
+            MidStream,
+            [Ignore, Invalid, To(FinWait), To(MidStream)],
+            [Invalid, Ignore, To(FinWait), To(Established)],
+        ),
     ];
 
     #[test]
@@ -274,7 +293,7 @@ mod tests {
     #[test]
     fn only_a_syn_or_a_bare_ack_begins_a_connection() {
         assert_eq!(State::of_first_segment(SYN), Some(SynSent));
-        assert_eq!(State::of_first_segment(ACK), Some(Established));
+        assert_eq!(State::of_first_segment(ACK), Some(MidStream));
         for flags in [SYN_ACK, FIN_ACK, RST, RST.and(ACK), TcpFlags(0)] {
             assert_eq!(State::of_first_segment(flags), None);
         }

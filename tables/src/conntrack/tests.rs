@@ -460,3 +460,44 @@ fn a_hash_depends_on_every_part_of_the_flow_and_on_the_seed() {
     assert!(others.iter().all(|other| conntrack.hash(other) != conntrack.hash(&base)));
     assert_ne!(Conntrack::new(8, 8, 2).hash(&base), conntrack.hash(&base));
 }
+
+#[test]
+fn a_connection_counts_for_its_port_until_it_is_answered() {
+    let conntrack = Conntrack::new(64, 64, 1);
+    let half_open = || conntrack.half_open(PortId(3));
+    let hear = |flow: &Flow, signal| {
+        let found = find(&conntrack, flow).unwrap();
+        assert_eq!(conntrack.follow(&found, signal, NOW), Verdict::Accept);
+        half_open()
+    };
+    let [syn, syn_ack, ack] = [2, 0x12, 0x10].map(|flags| Signal::Tcp(TcpFlags(flags)));
+    let (original, rewritten) = translated(4_000);
+    let reply = rewritten.reversed();
+    new(&conntrack, &original, &rewritten, State::SynSent);
+    let counts = [(original, syn), (reply, syn_ack), (original, ack), (reply, ack)]
+        .map(|(flow, signal)| hear(&flow, signal));
+    assert_eq!(counts, [1, 1, 0, 0], "a SYN-ACK alone costs who sends it as little as a SYN");
+
+    let query = flow(Protocol::UDP, v4(1, 10), v4(2, 53));
+    new(&conntrack, &query, &query, State::UdpUnreplied);
+    assert_eq!([query, query.reversed()].map(|flow| hear(&flow, Signal::Frame)), [1, 0]);
+
+    let middle = flow(Protocol::TCP, v6(1, 10), v6(2, 80));
+    let found = new(&conntrack, &middle, &middle, State::MidStream);
+    assert_eq!(hear(&middle, ack), 1);
+    // its machine is found at another port now
+    assert!(conntrack.rebind(&found, Binding { ingress: PortId(4), ..found.binding }));
+    assert_eq!([3, 4].map(|port| conntrack.half_open(PortId(port))), [0, 0]);
+    assert_eq!(hear(&middle.reversed(), ack), 0);
+    assert_eq!(find(&conntrack, &middle).unwrap().life.state, State::Established);
+
+    let (original, rewritten) = translated(4_001);
+    let found = new(&conntrack, &original, &rewritten, State::SynSent);
+    assert_eq!(half_open(), 1);
+    assert!(conntrack.remove(&found));
+    assert_eq!(half_open(), 0);
+    let (original, rewritten) = translated(4_002);
+    new(&conntrack, &original, &rewritten, State::SynSent);
+    expire(&conntrack, Tick(NOW.0 + 100_000));
+    assert_eq!(half_open(), 0);
+}

@@ -16,6 +16,8 @@ pub struct Timeouts {
     pub tcp_syn_recv: Tick,
     /// [`State::Established`]: kube-proxy's 24 hours, not Linux' five days.
     pub tcp_established: Tick,
+    /// [`State::MidStream`]: Linux' `tcp_timeout_unacknowledged`.
+    pub tcp_unacknowledged: Tick,
     /// [`State::FinWait`].
     pub tcp_fin_wait: Tick,
     /// [`State::CloseWait`]: kube-proxy's hour, not Linux' minute.
@@ -46,6 +48,7 @@ impl Default for Timeouts {
             tcp_syn_sent: Tick::from_secs(120),
             tcp_syn_recv: Tick::from_secs(60),
             tcp_established: Tick::from_secs(24 * 3_600),
+            tcp_unacknowledged: Tick::from_secs(300),
             tcp_fin_wait: Tick::from_secs(120),
             tcp_close_wait: Tick::from_secs(3_600),
             tcp_last_ack: Tick::from_secs(30),
@@ -68,6 +71,7 @@ impl Timeouts {
             State::SynSent | State::SynSent2 => self.tcp_syn_sent.0,
             State::SynRecv => self.tcp_syn_recv.0,
             State::Established => self.tcp_established.0,
+            State::MidStream => self.tcp_unacknowledged.0,
             State::FinWait => self.tcp_fin_wait.0,
             State::CloseWait => self.tcp_close_wait.0,
             State::LastAck => self.tcp_last_ack.0,

@@ -12,12 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Parser;
-use kswitch::lab::namespace;
 use kswitch_tools::frames::{Shape, Template};
-use kswitch_tools::link;
 use kswitch_tools::packet::{Side, Socket};
 use kswitch_tools::search::{Bounds, Trial, search};
 use kswitch_tools::stream::{self, Load, Seen, Sent};
+use kswitch_tools::{lab, link};
 
 /// Sends UDP frames out of a network namespace, whole and past its IP stack, and measures what
 /// arrives in another one.
@@ -87,10 +86,7 @@ fn inside<T: Send>(
 ) -> io::Result<T> {
     match netns {
         None => work(),
-        Some(name) => {
-            let named = |error| io::Error::other(format!("namespace {name}: {error}"));
-            namespace::enter(name, work).map_err(named)?
-        }
+        Some(name) => lab::inside(name, work),
     }
 }
 

@@ -1,0 +1,262 @@
+//! Reloads under load: whether a flow that they do not concern loses anything.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use kswitch_tools::beds::FLOOD_PORT;
+use kswitch_tools::frames::{Shape, Template};
+use kswitch_tools::histogram::Histogram;
+use kswitch_tools::lab::{self, Lab, inside};
+use kswitch_tools::link;
+use kswitch_tools::packet::{Side, Socket};
+use kswitch_tools::search::{Bounds, Trial, search};
+use kswitch_tools::stream::{self, Load, Seen, Sent};
+
+/// Reloads a lab again and again under a stream of frames that the changes do not concern.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Each reload changes something: a policy comes or goes, a Service gets other \
+    endpoints, a pod is added or removed. The stream goes through a Service's address, and is sent and \
+    counted twice, without and with reloads. One worker is pinned to the first processor, the generator \
+    to the last one. Exit code 1 if frames came to another pod, or more are lost with reloads than \
+    without."
+)]
+struct Arguments {
+    /// Frames per second at most; fewer where this machine does not carry so many without loss
+    #[arg(long, default_value_t = 500_000)]
+    rate: u64,
+    /// Exactly so many frames per second, whatever is lost
+    #[arg(long)]
+    exactly: Option<u64>,
+    /// Of the highest rate without loss, so many percent are sent, as headroom for whatever else runs
+    #[arg(long, default_value_t = 80)]
+    percent: u64,
+    /// Flows that the frames are of
+    #[arg(long, default_value_t = 16)]
+    flows: u32,
+    /// Milliseconds from one reload to the next
+    #[arg(long, default_value_t = 100)]
+    every: u64,
+    /// Seconds of each of the two runs
+    #[arg(long, default_value_t = 60.0)]
+    seconds: f64,
+}
+
+/// The lab as it is after so many changes.
+fn text(name: &str, step: u64) -> String {
+    let mut text = format!(
+        "[lab]\nname = \"{name}\"\n[dns]\nenabled = false\n\
+         [switch]\nworkers = 1\nmetrics = \"off\"\n\
+         [[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n"
+    );
+    let mut pod = |name: &str, node: &str, role: &str| {
+        text.push_str(&format!(
+            "[[pod]]\nmetadata = {{ name = \"{name}\", labels = {{ role = \"{role}\" }} }}\n\
+             spec.nodeName = \"{node}\"\n"
+        ));
+    };
+    pod("client", "a", "client");
+    pod("server", "b", "server");
+    // its endpoints change with every second step
+    pod("other", "b", if (step / 2).is_multiple_of(2) { "one" } else { "two" });
+    pod("third", "a", "one");
+    if step / 4 % 2 == 1 {
+        pod("guest", "b", "two");
+    }
+    for (service, address, role) in [("web", 80, "server"), ("changing", 81, "one")] {
+        text.push_str(&format!(
+            "[[service]]\nmetadata = {{ name = \"{service}\" }}\n\
+             spec = {{ clusterIP = \"10.8.0.{address}\", selector = {{ role = \"{role}\" }}, ports = [\
+             {{ port = {FLOOD_PORT}, protocol = \"UDP\" }}] }}\n"
+        ));
+    }
+    if step % 2 == 1 {
+        text.push_str(
+            "[[network-policy]]\nmetadata = { name = \"closed\" }\n\
+             spec = { podSelector = { matchLabels = { role = \"one\" } }, policyTypes = [\"Ingress\"] }\n",
+        );
+    }
+    text
+}
+
+struct Bed {
+    lab: Lab,
+    name: String,
+    sender: Socket,
+    form: Template,
+    sink: Socket,
+    /// Where nothing is to come.
+    others: Vec<Socket>,
+    core: Option<usize>,
+}
+
+/// What came of a run.
+#[derive(Default)]
+struct Outcome {
+    sent: Sent,
+    seen: Seen,
+    astray: u64,
+    reloads: u64,
+    /// How long each reload took.
+    took: Histogram,
+}
+
+impl Outcome {
+    fn lost(&self) -> u64 {
+        self.sent.frames.saturating_sub(self.seen.frames)
+    }
+
+    fn tell(&self, what: &str) -> io::Result<()> {
+        let micros = |nanoseconds: u64| nanoseconds / 1000;
+        let Self { sent, seen, astray, reloads, took } = self;
+        write!(
+            io::stdout(),
+            "{what}: sent {} frames, {} a second; lost {}, to other pods {astray}, reordered {}; latency, \
+             microseconds: p50 {} p99 {} most {}",
+            sent.frames,
+            sent.rate(),
+            self.lost(),
+            seen.reordered,
+            micros(seen.latency.permille(500)),
+            micros(seen.latency.permille(990)),
+            micros(seen.latency.most()),
+        )?;
+        if *reloads > 0 {
+            let millis = |nanoseconds: u64| nanoseconds / 1_000_000;
+            write!(
+                io::stdout(),
+                "; {reloads} reloads, milliseconds: p50 {} p99 {} most {}",
+                millis(took.permille(500)),
+                millis(took.permille(990)),
+                millis(took.most()),
+            )?;
+        }
+        writeln!(io::stdout())
+    }
+}
+
+impl Bed {
+    fn new() -> io::Result<Self> {
+        let name = format!("reloads-{}", std::process::id());
+        let lab = Lab::start(&name, &text(&name, 0))?;
+        let service: IpAddr = [10, 8, 0, 80].into();
+        let (sender, form) = inside(&lab.pod("client"), || {
+            let way = link::way(service)?;
+            let shape = Shape {
+                source_mac: link::own_mac(&way.interface)?,
+                target_mac: link::mac_of(&way)?,
+                source: (way.source, 1024).into(),
+                target: (service, FLOOD_PORT).into(),
+                size: 64,
+            };
+            let form = Template::new(&shape).ok_or(io::ErrorKind::InvalidInput)?;
+            Ok((Socket::open(&way.interface, Side::Send)?, form))
+        })?;
+        let mut sinks = Vec::new();
+        for pod in ["server", "other", "third"] {
+            let namespace = lab.pod(pod);
+            lab::mute(&namespace, &format!("udp dport {FLOOD_PORT}"))?;
+            sinks.push(inside(&namespace, || Socket::open("eth0", Side::Receive))?);
+        }
+        let others = sinks.split_off(1);
+        let sink = sinks.pop().ok_or(io::ErrorKind::NotFound)?;
+        let core = core_affinity::get_core_ids().and_then(|cores| Some(cores.last()?.id));
+        Ok(Self { lab, name, sender, form, sink, others, core })
+    }
+
+    /// Sends a load while the lab is reloaded every so often, if it is.
+    fn carry(&self, load: &Load, every: Option<Duration>) -> io::Result<Outcome> {
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (stop, count) = (&stop, &count);
+        let panicked = || io::Error::other("a thread panicked");
+        thread::scope(|scope| {
+            let astray: Vec<_> = self
+                .others
+                .iter()
+                .map(|other| scope.spawn(|| stream::receive(other, stop, &AtomicU64::new(0))))
+                .collect();
+            let sink = scope.spawn(|| stream::receive(&self.sink, stop, count));
+            let changes = scope.spawn(|| every.map(|every| self.reload(every, stop)).transpose());
+            let send = scope.spawn(|| {
+                if let Some(id) = self.core {
+                    core_affinity::set_for_current(core_affinity::CoreId { id });
+                }
+                stream::send(&self.sender, &self.form, load, &AtomicBool::new(false))
+            });
+            let sent = send.join();
+            stop.store(true, Ordering::Release);
+            let mut outcome = Outcome::default();
+            if let Some((reloads, took)) = changes.join().map_err(|_| panicked())?? {
+                (outcome.reloads, outcome.took) = (reloads, took);
+            }
+            outcome.seen = sink.join().map_err(|_| panicked())??;
+            for thread in astray {
+                outcome.astray += thread.join().map_err(|_| panicked())??.frames;
+            }
+            outcome.sent = sent.map_err(|_| panicked())??;
+            Ok(outcome)
+        })
+    }
+
+    /// Changes the lab again and again; answers how often, and how long it took each time.
+    fn reload(&self, every: Duration, stop: &AtomicBool) -> io::Result<(u64, Histogram)> {
+        let (mut steps, mut took) = (0, Histogram::default());
+        let start = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            steps += 1;
+            fs::write(self.lab.config(), text(&self.name, steps))?;
+            let begun = Instant::now();
+            self.lab.reload()?;
+            took.add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            let next = start + every.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
+            thread::sleep(next.saturating_duration_since(Instant::now()));
+        }
+        Ok((steps, took))
+    }
+}
+
+fn go(arguments: &Arguments) -> io::Result<bool> {
+    let bed = Bed::new()?;
+    let time = Duration::try_from_secs_f64(arguments.seconds).map_err(io::Error::other)?;
+    let every = Duration::from_millis(arguments.every);
+    let second = Duration::from_secs(1);
+    let load = Load { rate: None, flows: arguments.flows, burst: 32, count: None, time: second };
+    let rate = if let Some(rate) = arguments.exactly {
+        rate
+    } else {
+        let bounds = Bounds { most: arguments.rate, precision: 20, tolerated_ppm: 0 };
+        let best = search(&bounds, |rate| {
+            let Outcome { sent, seen, .. } = bed.carry(&Load { rate: Some(rate), ..load }, None)?;
+            let trial = Trial { offered: sent.rate(), sent: sent.frames, received: seen.frames };
+            Ok::<_, io::Error>(trial)
+        })?;
+        writeln!(io::stdout(), "without loss for a second: {best} frames a second")?;
+        best * arguments.percent / 100
+    };
+    let load = Load { rate: Some(rate), time, ..load };
+    let without = bed.carry(&load, None)?;
+    without.tell("without reloads")?;
+    let with = bed.carry(&load, Some(every))?;
+    with.tell("with reloads")?;
+    Ok(with.astray == 0 && with.lost() <= without.lost())
+}
+
+fn main() -> ExitCode {
+    match go(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            let _ = writeln!(io::stderr(), "reloads: frames were lost or went astray");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "reloads: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
