@@ -8,6 +8,7 @@ mod answer;
 mod balanced;
 mod balancers;
 pub mod capture;
+mod cores;
 mod describe;
 mod diversions;
 mod echoes;

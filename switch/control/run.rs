@@ -22,7 +22,7 @@ use super::restart::{self, wishes::Wishes};
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
-use super::{conntrack_timeouts, frame_io, lags, lifecycle, metrics, neighbours, socket};
+use super::{conntrack_timeouts, cores, frame_io, lags, lifecycle, metrics, neighbours, socket};
 use crate::agents::echo::Echo;
 use crate::rights::{self, keeper, told};
 
@@ -141,6 +141,8 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     // containers may run programs that gain rights; nobody else here may
     keeper::start().map_err(Error::Runtime)?;
     rights::gain_none().map_err(Error::Rights)?;
+    let options = options(&switch_settings);
+    cores::leave_to(options.workers);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("agents")
@@ -159,8 +161,8 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let echo = Echo::new(runtime.handle().clone(), ECHO_CONNECTIONS);
     let progress = Progress::new();
     let on_progress = |made, all| progress.tell(made, all);
-    let mut running = Running::start(cluster, echo, &options(&switch_settings), &on_progress)
-        .map_err(Error::Running)?;
+    let mut running =
+        Running::start(cluster, echo, &options, &on_progress).map_err(Error::Running)?;
     let changes = running.take_changes();
     let sweep = Sweep::new(
         Arc::clone(&running.switch.shared),

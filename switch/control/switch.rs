@@ -10,6 +10,7 @@ use kswitch_tables::affinity::Affinities;
 use kswitch_tables::{Conntrack, Contests, Fdb, Generation, Neighbours, PortId, Snapshot};
 use mio::Poll;
 
+use super::cores;
 use super::request::{Failure, Response};
 use crate::dataplane::capture::Capture;
 use crate::dataplane::clock::Ahead;
@@ -176,8 +177,10 @@ impl Switch {
         snapshot: Snapshot,
         (shared, start): (Arc<Shared>, Instant),
     ) -> Result<Self, Error> {
-        let cores = core_affinity::get_core_ids().filter(|cores| !cores.is_empty());
-        let cores = cores.ok_or(Error::NoCores)?;
+        let cores = cores::all();
+        if cores.is_empty() {
+            return Err(Error::NoCores);
+        }
         let view =
             Arc::new(View { snapshot: Arc::new(snapshot), senders: Vec::new(), links: None });
         let mut switch = Self {

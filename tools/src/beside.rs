@@ -23,6 +23,8 @@ pub struct Stream<'s> {
     pub socket: &'s Socket,
     /// What it looks like.
     pub form: &'s Template,
+    /// Flows that take turns.
+    pub flows: u32,
     /// Frames per second.
     pub rate: u64,
 }
@@ -38,11 +40,23 @@ pub struct Flood<'s> {
     pub rate: u64,
 }
 
-/// How many frames are due at a rate that were not sent yet.
-fn due(rate: u64, sent: u64, nanoseconds: u64, most: usize) -> usize {
-    let wanted = u128::from(rate) * u128::from(nanoseconds) / 1_000_000_000;
-    let left = wanted.saturating_sub(u128::from(sent));
-    usize::try_from(left).unwrap_or(most).min(most)
+/// Frames that are due: a sender that was kept waiting sends later, not more at once, as no queue
+/// would take it.
+#[derive(Debug, Default)]
+struct Pace {
+    sent: u64,
+    forgone: u64,
+}
+
+impl Pace {
+    /// How many to send now, at most `most`.
+    fn due(&mut self, rate: u64, nanoseconds: u64, most: usize) -> usize {
+        let all = u128::from(rate) * u128::from(nanoseconds) / 1_000_000_000;
+        let left = u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(self.sent + self.forgone);
+        let now = left.min(most as u64);
+        self.forgone += (left - now).saturating_sub(most as u64);
+        usize::try_from(now).unwrap_or(most)
+    }
 }
 
 /// Sends both for so long.
@@ -51,31 +65,35 @@ fn due(rate: u64, sent: u64, nanoseconds: u64, most: usize) -> usize {
 /// What the kernel says.
 pub fn send(stream: Stream<'_>, flood: Option<Flood<'_>>, time: Duration) -> io::Result<[Sent; 2]> {
     let mut templates = vec![stream.form.clone(); STREAM_BURST];
-    let (mut sent, mut flooded, mut place) = (0, 0, 0);
+    let (mut sent, mut flooded, mut place) = (Pace::default(), Pace::default(), 0);
+    let flows = u64::from(stream.flows.max(1));
     let start = clock::now();
     let end = start + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
     loop {
         let now = clock::now();
         let nanoseconds = now - start;
         if now >= end {
-            return Ok([sent, flooded].map(|frames| Sent { frames, nanoseconds }));
+            return Ok([sent, flooded].map(|pace| Sent { frames: pace.sent, nanoseconds }));
         }
-        let wanted = due(stream.rate, sent, nanoseconds, STREAM_BURST);
-        for (number, template) in (sent..).zip(templates.iter_mut().take(wanted)) {
-            let sequence = u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0);
-            template.stamp(Stamp { flow: 0, sequence, sent: now });
+        let wanted = sent.due(stream.rate, nanoseconds, STREAM_BURST);
+        for (number, template) in (sent.sent..).zip(templates.iter_mut().take(wanted)) {
+            template.stamp(Stamp {
+                flow: u32::try_from(number % flows).unwrap_or(0),
+                sequence: u32::try_from((number / flows) & u64::from(u32::MAX)).unwrap_or(0),
+                sent: now,
+            });
         }
         if wanted > 0 {
             let frames = templates.iter().take(wanted).map(Template::bytes);
-            sent += stream.socket.send(frames)? as u64;
+            sent.sent += stream.socket.send(frames)? as u64;
         }
         let Some(flood) = flood else { continue };
-        let wanted = due(flood.rate, flooded, nanoseconds, FLOOD_BURST);
+        let wanted = flooded.due(flood.rate, nanoseconds, FLOOD_BURST);
         if wanted > 0 {
             let turn = flood.frames.iter().cycle().skip(place).take(wanted);
             let taken = flood.socket.send(turn.map(Vec::as_slice))?;
             // what the interface has no room for is lost: a flood does not wait
-            flooded += wanted as u64;
+            flooded.sent += wanted as u64;
             place = (place + taken.max(1)) % flood.frames.len().max(1);
         }
     }
@@ -86,10 +104,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_due_follows_the_clock_and_the_burst() {
-        assert_eq!(due(1_000_000, 0, 5_000, 16), 5);
-        assert_eq!(due(1_000_000, 4, 5_000, 16), 1);
-        assert_eq!(due(1_000_000, 9, 5_000, 16), 0);
-        assert_eq!(due(1_000_000, 0, 1_000_000_000, 16), 16);
+    fn what_is_due_follows_the_clock_and_what_is_late_is_not_made_up_for() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.due(1_000_000, 5_000, 16), 5);
+        pace.sent += 4;
+        assert_eq!(pace.due(1_000_000, 5_000, 16), 1);
+        pace.sent += 1;
+        assert_eq!(pace.due(1_000_000, 5_000, 16), 0);
+        // a second late: a burst now and one more
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 16);
+        pace.sent += 16;
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 16);
+        pace.sent += 16;
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 0);
     }
 }

@@ -140,7 +140,7 @@ impl Bed {
                 if let Some(id) = self.core {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                let stream = Stream { socket, form, rate };
+                let stream = Stream { socket, form, flows: 1, rate };
                 let flood = flood.map(|(frames, rate)| Flood { socket: &self.flood, frames, rate });
                 beside::send(stream, flood, time)
             });

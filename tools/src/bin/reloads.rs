@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use kswitch_tools::beds::FLOOD_PORT;
+use kswitch_tools::beside::{self, Stream};
 use kswitch_tools::frames::{Shape, Template};
 use kswitch_tools::histogram::Histogram;
 use kswitch_tools::lab::{self, Lab, inside};
 use kswitch_tools::link;
 use kswitch_tools::packet::{Side, Socket};
 use kswitch_tools::search::{Bounds, Trial, search};
-use kswitch_tools::stream::{self, Load, Seen, Sent};
+use kswitch_tools::stream::{self, Seen, Sent};
 
 /// Reloads a lab again and again under a stream of frames that the changes do not concern.
 #[derive(Debug, Parser)]
@@ -170,8 +171,13 @@ impl Bed {
         Ok(Self { lab, name, sender, form, sink, others, core })
     }
 
-    /// Sends a load while the lab is reloaded every so often, if it is.
-    fn carry(&self, load: &Load, every: Option<Duration>) -> io::Result<Outcome> {
+    /// Sends so many flows, together at a rate, for so long, while the lab is reloaded every so often, if it is.
+    fn carry(
+        &self,
+        (flows, rate): (u32, u64),
+        time: Duration,
+        every: Option<Duration>,
+    ) -> io::Result<Outcome> {
         let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
         let (stop, count) = (&stop, &count);
         let panicked = || io::Error::other("a thread panicked");
@@ -187,7 +193,9 @@ impl Bed {
                 if let Some(id) = self.core {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                stream::send(&self.sender, &self.form, load, &AtomicBool::new(false))
+                let (socket, form) = (&self.sender, &self.form);
+                let stream = Stream { socket, form, flows, rate };
+                beside::send(stream, None, time).map(|[sent, _]| sent)
             });
             let sent = send.join();
             stop.store(true, Ordering::Release);
@@ -226,23 +234,22 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
     let time = Duration::try_from_secs_f64(arguments.seconds).map_err(io::Error::other)?;
     let every = Duration::from_millis(arguments.every);
     let second = Duration::from_secs(1);
-    let load = Load { rate: None, flows: arguments.flows, burst: 32, count: None, time: second };
+    let flows = arguments.flows;
     let rate = if let Some(rate) = arguments.exactly {
         rate
     } else {
         let bounds = Bounds { most: arguments.rate, precision: 20, tolerated_ppm: 0 };
         let best = search(&bounds, |rate| {
-            let Outcome { sent, seen, .. } = bed.carry(&Load { rate: Some(rate), ..load }, None)?;
+            let Outcome { sent, seen, .. } = bed.carry((flows, rate), second, None)?;
             let trial = Trial { offered: sent.rate(), sent: sent.frames, received: seen.frames };
             Ok::<_, io::Error>(trial)
         })?;
         writeln!(io::stdout(), "without loss for a second: {best} frames a second")?;
         best * arguments.percent / 100
     };
-    let load = Load { rate: Some(rate), time, ..load };
-    let without = bed.carry(&load, None)?;
+    let without = bed.carry((flows, rate), time, None)?;
     without.tell("without reloads")?;
-    let with = bed.carry(&load, Some(every))?;
+    let with = bed.carry((flows, rate), time, Some(every))?;
     with.tell("with reloads")?;
     Ok(with.astray == 0 && with.lost() <= without.lost())
 }
