@@ -88,7 +88,10 @@ fn apart() -> Result<(), Failed> {
     assert!(described.contains("Hears of endpoints: 3600s later, of 0 changes yet"), "{described}");
     lab.ask(&["delete", "pod", &old, "--grace-period", "0"])?;
     until("another serves", || Ok(fetch("default.other").is_ok_and(|who| who != old)))?;
-    // the old one is gone, and its address is nobody's
+    until("the old one is gone", || {
+        Ok(lab.own_pods()?.iter().all(|pod| pod["metadata"]["name"] != old))
+    })?;
+    // its address is nobody's
     assert!(fetch("default.client").is_err());
     let said = lab.ask(&["trace", "--from", "client", "--to", "web"])?;
     assert!(said.contains("as the node last heard"), "{said}");
