@@ -5,10 +5,14 @@
 //! would have to wait (`RWF_NOWAIT`; a descriptor that does not block is not enough, since io_uring
 //! waits for it), so the kernel is done with every buffer before the call returns: buffers belong to
 //! the kernel during the call and at no other time.
+//!
+//! A ring can do whatever system calls can, past any filter of these. So this one is told, before it
+//! can do anything, that it may read and write and nothing else.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, squeue, types};
 
 /// How a worker reads and writes frames, where a port leaves the choice.
@@ -74,9 +78,11 @@ impl Batch {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_r_disabled()
             .build(entries)
             // before Linux 6.1
-            .or_else(|_| IoUring::new(entries))?;
+            .or_else(|_| IoUring::builder().setup_r_disabled().build(entries))?;
+        restrict(&ring)?;
         Ok(Self { ring: Some(ring), results: [UNASKED; 2 * MOST] })
     }
 
@@ -130,6 +136,15 @@ impl Batch {
             reads: reads.get(..read).unwrap_or(&[]),
         })
     }
+}
+
+/// Leaves a ring that is not in use yet reading and writing, without any of their variants, for good.
+///
+/// Source: io_uring_register(2), `IORING_REGISTER_RESTRICTIONS`.
+fn restrict(ring: &IoUring) -> io::Result<()> {
+    let mut left = [opcode::Read::CODE, opcode::Write::CODE].map(Restriction::sqe_op);
+    ring.submitter().register_restrictions(&mut left)?;
+    ring.submitter().register_enable_rings()
 }
 
 /// Puts a request into the queue; there is room for all that one exchange asks for.
@@ -199,6 +214,30 @@ mod tests {
         let mut room = [0; 8];
         assert_eq!(far.recv(&mut room).unwrap(), 2);
         assert_eq!(far.recv(&mut room).unwrap(), 3);
+    }
+
+    #[test]
+    fn a_ring_reads_and_writes_and_does_nothing_else() {
+        let Some(mut batch) = batch() else { return };
+        let (near, _far) = UnixDatagram::pair().unwrap();
+        let ring = batch.ring.as_mut().unwrap();
+        let descriptor = types::Fd(near.as_raw_fd());
+        for (at, entry) in [
+            opcode::Nop::new().build(),
+            opcode::Shutdown::new(descriptor, libc::SHUT_RDWR).build(),
+            opcode::Socket::new(libc::AF_INET, libc::SOCK_DGRAM, 0).build(),
+            opcode::Close::new(descriptor).build(),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(push(ring, &entry.user_data(at as u64)));
+            complete(ring, &mut batch.results, 1).unwrap();
+            assert_eq!(batch.results[at], -libc::EACCES, "{at}");
+        }
+        // nor is anything more to be made of it
+        let refused = ring.submitter().register_eventfd(near.as_raw_fd()).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
     }
 
     #[test]
