@@ -70,7 +70,7 @@ impl Pods {
             let life = self.lives.get(&key).filter(|life| life.spec == pod.object.spec);
             let is_ready = match life {
                 Some(life) => life.state().is_ready(),
-                None => self.was_ready(&program),
+                None => self.was_ready(pod, &program),
             };
             Some((key, is_ready && program.gates_are_open))
         });
@@ -78,9 +78,10 @@ impl Pods {
     }
 
     /// Whether a pod that is about to be adopted was ready.
-    fn was_ready(&self, program: &PodProgram) -> bool {
+    fn was_ready(&self, pod: &Pod, program: &PodProgram) -> bool {
+        let register = self.register.of(pod.object.spec.as_ref());
         let pod = (program.namespace.as_str(), program.pod.as_str());
-        let adopted = program.containers.iter().map(|own| self.register.find(pod, own));
+        let adopted = program.containers.iter().map(|own| register.find(pod, own));
         let mut state = PodState::new(program);
         state.resume(&adopted.collect::<Vec<_>>());
         state.is_ready()
@@ -135,7 +136,7 @@ impl Pods {
             };
             let spec = pod.object.spec.clone();
             let changed = self.changed.clone();
-            let register = self.register.clone();
+            let register = &self.register;
             let life = Life::start(&self.runtime, program, spec, target, changed, register);
             self.lives.insert(key, life);
         }

@@ -8,15 +8,31 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::PodSpec;
 use kswitch_config::Program;
+use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use serde::{Deserialize, Serialize};
 
-/// Where programs of pods are written down; `None`: they are not.
+/// How long a program that is not wanted any more may take to be gone once it was killed.
+const DYING: Duration = Duration::from_secs(1);
+
+/// How often is looked whether it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Where programs of pods are written down.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Register(Option<PathBuf>);
+pub(super) struct Register {
+    /// `None`: they are not.
+    directory: Option<PathBuf>,
+    /// The pod as it was written. It says which programs are the same: what they were told when they
+    /// were started, as of Services, may have changed since, and they run on all the same.
+    spec: String,
+}
 
 /// A program that ran when this was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +43,8 @@ pub(super) struct Entry {
     ///
     /// Source: proc_pid_stat(5), field 22.
     pub(super) start: u64,
-    /// What it was made from.
-    program: String,
+    /// The pod that it was made from.
+    spec: String,
     /// Whether it had come up.
     pub(super) is_started: bool,
     /// Whether it could be used.
@@ -49,21 +65,45 @@ impl Register {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
         let directory = directory.join("pods");
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        Ok(Self(Some(directory)))
+        Ok(Self { directory: Some(directory), spec: String::new() })
+    }
+
+    /// The register for a pod of this spec.
+    pub(super) fn of(&self, spec: Option<&PodSpec>) -> Self {
+        // what could not be written down would be found by nobody
+        let spec = spec.and_then(|spec| serde_json::to_string(spec).ok()).unwrap_or_default();
+        Self { directory: self.directory.clone(), spec }
     }
 
     fn path(&self, pod: (&str, &str), program: &Program, end: &str) -> Option<PathBuf> {
         let (namespace, pod) = pod;
         // none of these names has a slash in it
-        Some(self.0.as_ref()?.join(format!("{namespace}.{pod}.{}.{end}", program.name)))
+        Some(self.directory.as_ref()?.join(format!("{namespace}.{pod}.{}.{end}", program.name)))
     }
 
     /// The program of this container of a pod that still runs.
     pub(super) fn find(&self, pod: (&str, &str), program: &Program) -> Option<Entry> {
+        self.running(pod, program).filter(|entry| entry.spec == self.spec)
+    }
+
+    /// Ends what runs of this container of a pod that was another then.
+    pub(super) fn end_other(&self, pod: (&str, &str), program: &Program) {
+        let Some(entry) = self.running(pod, program).filter(|entry| entry.spec != self.spec) else {
+            return;
+        };
+        // it may have ended by itself since
+        let _ = killpg(Pid::from_raw(entry.process), Signal::SIGKILL);
+        let end = Instant::now() + DYING;
+        while started(entry.process) == Some(entry.start) && Instant::now() < end {
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// What was written down of this container, if it still runs.
+    fn running(&self, pod: (&str, &str), program: &Program) -> Option<Entry> {
         let text = fs::read(self.path(pod, program, "json")?).ok()?;
         let entry: Entry = serde_json::from_slice(&text).ok()?;
-        let is_it = entry.program == format!("{program:?}");
-        (is_it && started(entry.process) == Some(entry.start)).then_some(entry)
+        (started(entry.process) == Some(entry.start)).then_some(entry)
     }
 
     /// Writes down that a program was started.
@@ -76,8 +116,8 @@ impl Register {
     ) -> io::Result<()> {
         let Some(start) = started(process) else { return Ok(()) };
         let (is_started, is_ready) = (false, false);
-        let made_from = format!("{program:?}");
-        let entry = Entry { process, start, program: made_from, is_started, is_ready, restarts };
+        let spec = self.spec.clone();
+        let entry = Entry { process, start, spec, is_started, is_ready, restarts };
         self.write(pod, program, &entry)
     }
 
@@ -146,6 +186,7 @@ pub(super) fn started(process: i32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::{Command, Stdio};
 
     use kswitch_config::{Role, SecurityContext};
@@ -180,12 +221,29 @@ mod tests {
         register.update(POD, &program(), |entry| entry.is_ready = true).unwrap();
         let found = register.find(POD, &program()).unwrap();
         assert_eq!((found.process, found.is_ready, found.restarts), (process, true, 3));
-        let other = Program { command: vec!["dog".into()], ..program() };
-        assert_eq!(register.find(POD, &other), None);
+        // it was told of other Services when it was started
+        let told = Program { environment: vec![("DB_PORT".into(), "1".into())], ..program() };
+        assert_eq!(register.find(POD, &told), Some(found));
         assert_eq!(register.find(("default", "other"), &program()), None);
+        register.end_other(POD, &program());
+        assert!(child.try_wait().unwrap().is_none(), "it is the same");
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(register.find(POD, &program()), None);
+    }
+
+    #[test]
+    fn a_program_of_a_pod_that_was_another_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let register = Register::open(directory.path()).unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).process_group(0).spawn().unwrap();
+        let process = i32::try_from(child.id()).unwrap();
+        register.add(POD, &program(), process, 0).unwrap();
+        let spec = PodSpec { hostname: Some("another".into()), ..PodSpec::default() };
+        let other = register.of(Some(&spec));
+        assert_eq!(other.find(POD, &program()), None);
+        other.end_other(POD, &program());
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
     }
 
     #[test]

@@ -53,11 +53,15 @@ impl Life {
         spec: Option<PodSpec>,
         target: Target,
         changed: Sender<()>,
-        register: Register,
+        register: &Register,
     ) -> Self {
         let namespace = target.pod.clone();
         let pod = (program.namespace.as_str(), program.pod.as_str());
-        let found = program.containers.iter().map(|container| register.find(pod, container));
+        let register = register.of(spec.as_ref());
+        let found = program.containers.iter().map(|container| {
+            register.end_other(pod, container);
+            register.find(pod, container)
+        });
         let adopted: Vec<_> = found.collect();
         let mut state = PodState::new(&program);
         state.resume(&adopted);
