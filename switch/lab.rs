@@ -99,6 +99,12 @@ impl Lab {
         self.reclaimed
     }
 
+    /// Whether the namespace that this lab made under a name is still called so.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        let found = namespace::identity(name).ok().flatten();
+        found.is_some() && found == self.record.identity(name)
+    }
+
     /// How many hosts of a killed run were adopted.
     pub const fn adopted(&self) -> usize {
         self.adopted

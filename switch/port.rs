@@ -50,6 +50,11 @@ impl Sent {
     }
 }
 
+/// Whether an error of receiving means that there is no device any more.
+pub fn is_gone(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
 /// Whether the header before a frame leaves anything to its receiver.
 pub fn is_unfinished(buffer: &[u8]) -> bool {
     tap::asks_for_work(buffer)

@@ -138,7 +138,7 @@ fn line(item: Value, is_coloured: bool) -> Result<String, Error> {
         };
         // writing to a string does not fail
         let _ = write!(line, " {protocol} {} -> {target}", end(&event.source_name, &event.source));
-    } else if event.event == "health" {
+    } else if matches!(event.event.as_str(), "health" | "machine") {
         let _ = write!(line, " {}", event.source_name.as_deref().unwrap_or_default());
     } else if let Some(name) = &event.source_name {
         let _ = write!(line, " from {name}");

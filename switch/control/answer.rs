@@ -418,6 +418,7 @@ impl metrics::Source for Office {
             refused: running.monitor.refused(),
             balancers: super::network_views::reading(running),
             events_lost: running.monitor.lost(),
+            machines_renewed: running.repairs.count(),
             neighbours: running.switch.shared.neighbours.len() as u64,
             duplicate_addresses: running.switch.shared.contests.len() as u64,
             deaths: running.monitor.deaths().to_vec(),

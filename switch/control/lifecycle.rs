@@ -196,6 +196,7 @@ pub(super) fn take_away(office: &Arc<Office>) {
         loop {
             let Some(office) = watched.upgrade() else { return };
             office.look_after_nodes();
+            office.look_after_machines();
             office.look_after_rollouts();
             let next = office.take_ended_away();
             drop(office);

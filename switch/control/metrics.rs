@@ -67,6 +67,8 @@ pub struct Reading {
     pub balancers: BalancerReading,
     /// Events of which nobody could be told.
     pub events_lost: u64,
+    /// Machines that had lost their interface or namespace and were made again.
+    pub machines_renewed: u64,
     /// Machines outside that were asked for.
     pub neighbours: u64,
     /// Addresses that more than one machine claims.

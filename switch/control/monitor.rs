@@ -207,6 +207,13 @@ impl Monitor {
         self.state().publish(&nothing(), record);
     }
 
+    /// Tells of a machine that has lost what it needs, or was made again.
+    pub fn machine(&self, name: &str, verdict: &str, meaning: &str) {
+        if self.is_watched() {
+            self.state().publish(&nothing(), EventRecord::machine(name, verdict, meaning));
+        }
+    }
+
     fn tell(&self, event: &Event) {
         let mut state = self.state();
         let generation = event.generation;

@@ -19,6 +19,7 @@ use super::monitor::Monitor;
 use super::onlookers::Onlookers;
 use super::progress::Progress;
 use super::restart::{self, wishes::Wishes};
+use super::room;
 use super::running::{self, Running};
 use super::sweep::Sweep;
 use super::switch::Options;
@@ -38,6 +39,7 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 /// Why a lab did not come up.
 #[derive(Debug)]
 enum Error {
+    Memory(io::Error),
     Running(running::Error),
     Runtime(io::Error),
     Rights(io::Error),
@@ -49,6 +51,7 @@ enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Memory(_) => f.write_str("there is too little memory to begin with"),
             Self::Running(error) => error.fmt(f),
             Self::Runtime(_) => f.write_str("cannot start the agents' runtime"),
             Self::Rights(_) => f.write_str("cannot give up rights"),
@@ -63,7 +66,8 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Running(error) => error.source(),
-            Self::Runtime(error)
+            Self::Memory(error)
+            | Self::Runtime(error)
             | Self::Rights(error)
             | Self::Socket(error)
             | Self::Metrics(error)
@@ -135,13 +139,14 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     restart::upgrade::survive_panics();
     let switch_settings = cluster.settings.switch.clone();
     let name = cluster.settings.lab.name.clone();
+    let options = options(&switch_settings);
+    room::check(options.workers, restart::flows::octets(&options)).map_err(Error::Memory)?;
     // signals wait from here on: one that comes during the start takes the lab down after it
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(Error::Signals)?;
     rights::keep_live().map_err(Error::Rights)?;
     // containers may run programs that gain rights; nobody else here may
     keeper::start().map_err(Error::Runtime)?;
     rights::gain_none().map_err(Error::Rights)?;
-    let options = options(&switch_settings);
     cores::leave_to(options.workers);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -29,6 +29,7 @@ use super::neighbourhood::Neighbourhood;
 use super::network::Watchers;
 use super::nodes;
 use super::pods::Pods;
+use super::repairs::Repairs;
 use super::restart;
 use super::restart::flows::{Flows, Seed};
 use super::rollouts::Since;
@@ -119,6 +120,7 @@ pub struct Running {
     pub(super) balancers: Balancers,
     pub(super) links: FaultyLinks,
     pub(super) lags: Lags,
+    pub(super) repairs: Repairs,
     seed: u64,
     pub(super) neighbourhood: Neighbourhood,
     pub(super) watchers: Watchers,
@@ -195,6 +197,7 @@ impl Running {
             balancers: http_balancers,
             links: FaultyLinks::default(),
             lags: Lags::default(),
+            repairs: Repairs::default(),
             seed: options.seed,
             neighbourhood: Neighbourhood::new(Arc::clone(&switch.shared)),
             watchers,
@@ -359,6 +362,11 @@ impl Running {
         self.changes.take()
     }
 
+    /// Whether a namespace is still called what this lab called it.
+    pub(super) fn has_namespace(&self, namespace: &str) -> bool {
+        self.lab.has_namespace(namespace)
+    }
+
     /// The ports there are.
     pub fn ports(&self) -> impl Iterator<Item = &PlannedPort> {
         self.attached.values()
@@ -418,7 +426,7 @@ impl Running {
     }
 
     /// Removes machines, all in one go: each look for processes left inside is at every process.
-    fn remove(&mut self, going: &[PlannedPort]) -> Result<(), Error> {
+    pub(super) fn remove(&mut self, going: &[PlannedPort]) -> Result<(), Error> {
         if going.is_empty() {
             return Ok(());
         }

@@ -375,6 +375,11 @@ impl Switch {
         self.workers.iter().map(|worker| (worker.core, &*worker.counters))
     }
 
+    /// How often a queue of a port was found to have no device any more.
+    pub fn times_gone(&self, id: PortId) -> u64 {
+        self.workers().filter_map(|(_, counters)| Some(counters.port(id)?.gone.get())).sum()
+    }
+
     /// Whether every worker still runs.
     pub fn is_alive(&self) -> bool {
         self.workers.iter().all(|worker| !worker.thread.is_finished())

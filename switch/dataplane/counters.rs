@@ -41,6 +41,8 @@ pub struct PortCounters {
     pub dropped_frames: Counter,
     /// Frames not sent because the machine's queue was full.
     pub busy_frames: Counter,
+    /// Times that a queue was found to have no device any more.
+    pub gone: Counter,
 }
 
 /// Everything one worker counts. **Sharing**: written by its worker alone, read by anyone.

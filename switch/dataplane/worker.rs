@@ -21,8 +21,8 @@ use super::pipeline::Pipeline;
 use super::stages::Stopwatch;
 use super::watch::Watch;
 use super::{Counters, Frame};
-use crate::port::Queue;
 use crate::port::batch::{Batch, Io};
+use crate::port::{Queue, is_gone};
 
 /// Token of the mailbox's waker; queues have the tokens below.
 pub const WAKE: Token = Token(usize::MAX);
@@ -287,6 +287,7 @@ impl Worker {
         let is_many = self.outbox.has_batch() && receiver.appetite > APPETITE_LEAST;
         self.outbox.gather(is_many);
         let descriptor = receiver.queue.batched().filter(|_| is_many);
+        let mut gone = false;
         let emptied = if let Some(descriptor) = descriptor {
             let asked = receiver.appetite;
             let mut results = [0; BURST];
@@ -296,16 +297,17 @@ impl Worker {
                     results.iter_mut().zip(read).for_each(|(result, read)| *result = *read);
                 });
             let results = results.iter().take(if has_read { asked } else { 0 });
-            // any error but "none for now" means that the port went: its removal is on the way
+            let refused = results.clone().find(|result| **result < 0);
+            gone = refused.is_some_and(|code| is_gone(&io::Error::from_raw_os_error(-code)));
             self.burst.received(results.map(|result| usize::try_from(*result).ok()));
             has_read && self.burst.len() < asked
         } else {
             self.outbox.flush(&self.view, &self.counters, &self.before);
             let mut emptied = false;
             self.burst.fill(|room| {
-                let received = receiver.queue.receive(room).ok();
-                emptied |= received.is_none();
-                received
+                let received = receiver.queue.receive(room);
+                emptied |= received.is_err();
+                received.inspect_err(|error| gone |= is_gone(error)).ok()
             });
             emptied
         };
@@ -321,6 +323,10 @@ impl Worker {
         if let Some(counters) = self.counters.port(receiver.port) {
             counters.received_frames.add(self.burst.len() as u64);
             counters.received_octets.add(octets as u64);
+            if gone {
+                // there is nothing to be done here; whoever reads this may have the machine made again
+                counters.gone.add(1);
+            }
         }
         emptied
     }

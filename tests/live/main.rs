@@ -22,6 +22,7 @@ mod calls;
 mod cases;
 mod churn;
 mod digs;
+mod faults;
 mod floods;
 mod gso;
 mod kinds;
@@ -54,6 +55,7 @@ mod rights;
 mod rollouts;
 mod scale;
 mod see;
+mod shortage;
 mod shown;
 mod traffic;
 #[path = "../conformance/turned.rs"]
@@ -100,6 +102,8 @@ fn main() {
         calls::TESTS,
         losses::TESTS,
         restart::TESTS,
+        faults::TESTS,
+        shortage::TESTS,
         scale::TESTS,
         see::TESTS,
         packets::TESTS,

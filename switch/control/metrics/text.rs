@@ -19,6 +19,7 @@ pub(super) fn write(reading: &Reading) -> String {
         refused,
         balancers,
         events_lost,
+        machines_renewed,
         neighbours,
         duplicate_addresses,
         deaths,
@@ -75,6 +76,9 @@ pub(super) fn write(reading: &Reading) -> String {
     let name = "kswitch_events_lost_total";
     text.head(name, "counter", "Events of which nobody could be told, for want of room.");
     text.sample(name, &[], *events_lost);
+    let name = "kswitch_machines_renewed_total";
+    text.head(name, "counter", "Machines made again that had lost their interface or namespace.");
+    text.sample(name, &[], *machines_renewed);
     text.gauge("kswitch_neighbours", "Machines outside that were asked for.", *neighbours);
     let help = "Addresses that more than one machine claims.";
     text.gauge("kswitch_duplicate_addresses", help, *duplicate_addresses);
@@ -246,6 +250,7 @@ mod tests {
                 health_changes: 13,
             },
             events_lost: 12,
+            machines_renewed: 15,
             neighbours: 13,
             duplicate_addresses: 1,
             deaths: vec![("reset", 13)],
@@ -264,6 +269,7 @@ mod tests {
             "kswitch_snapshot_generation 4",
             "kswitch_neighbours 13",
             "kswitch_duplicate_addresses 1",
+            "kswitch_machines_renewed_total 15",
             r#"kswitch_port_received_frames_total{port="default/client",kind="pod"} 3"#,
             r#"kswitch_port_received_octets_total{port="default/client",kind="pod"} 180"#,
             r#"kswitch_port_sent_frames_total{port="default/client",kind="pod"} 2"#,

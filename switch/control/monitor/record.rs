@@ -18,10 +18,10 @@ pub struct EventRecord {
     /// When, as in RFC 3339, to a tenth of a second.
     pub time: String,
     /// `new`, `closed`, `refused`, `audited`, `health` where a load balancer finds a place healthy or
-    /// not any more, or `lost` for events that nobody could be told.
+    /// not any more, `machine` where one was made again, or `lost` for events that nobody could be told.
     pub event: String,
     /// `forward`, `drop`, or `audit` where policies that are only watched would refuse; of health
-    /// `healthy` or `unhealthy`.
+    /// `healthy` or `unhealthy`, of machines `lost` or `renewed`.
     pub verdict: String,
     /// Why it went no further, as the metrics call it.
     pub reason: Option<String>,
@@ -69,6 +69,18 @@ impl EventRecord {
             meaning: Some(format!("{word} for {service}, asked for {asked}")),
             service: Some(service.to_owned()),
             source_name: Some(place.to_owned()),
+            ..Self::default()
+        }
+    }
+
+    /// A machine has lost what it needs, or was made again.
+    pub(super) fn machine(name: &str, verdict: &str, meaning: &str) -> Self {
+        Self {
+            time: when(SystemTime::now()),
+            event: "machine".into(),
+            verdict: verdict.into(),
+            meaning: Some(meaning.to_owned()),
+            source_name: Some(name.to_owned()),
             ..Self::default()
         }
     }

@@ -19,6 +19,7 @@ use kswitch_tables::{
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::time::{ClockId, clock_gettime};
 
+use crate::control::room;
 use crate::control::switch::{AFFINITIES_MAX, Options, shared_of};
 use crate::dataplane::Shared;
 use crate::port::lasting::Lasting;
@@ -163,6 +164,10 @@ impl Flows {
         let mut memory =
             Lasting::map(file, octets(options)).map_err(|error| match error.kind() {
                 io::ErrorKind::UnexpectedEof => "they were of another size".to_owned(),
+                io::ErrorKind::OutOfMemory => {
+                    "there are no addresses left to map them: lower `conntrack-flows` in [switch]"
+                        .to_owned()
+                }
                 _ => unreadable(error),
             })?;
         memory.populate().map_err(unreadable)?;
@@ -237,7 +242,7 @@ pub(in crate::control) enum Seed {
 }
 
 /// Octets of the file.
-fn octets(options: &Options) -> usize {
+pub(in crate::control) fn octets(options: &Options) -> usize {
     let [v4, v6] = Room::slots([options.connections; 2]);
     let clients = Affinities::slots_for(AFFINITIES_MAX);
     HEADER * 8 + v4 * 64 + v6 * 128 + clients * 64
@@ -245,29 +250,15 @@ fn octets(options: &Options) -> usize {
 
 /// Refuses to take more memory than there is, which would end some process or other later.
 fn check_memory(wanted: usize) -> io::Result<()> {
-    const PATH: &str = "/proc/meminfo";
-    let Some(available) = fs::read_to_string(PATH).ok().as_deref().and_then(available) else {
+    let Some(available) = room::available().filter(|available| *available < wanted) else {
         return Ok(());
     };
-    if wanted <= available {
-        return Ok(());
-    }
-    let mib = |octets: usize| octets.div_ceil(1 << 20);
     let message = format!(
         "they take {} MiB of memory, and {} MiB are available: lower `conntrack-flows` in [switch]",
-        mib(wanted),
-        mib(available)
+        room::mib(wanted),
+        room::mib(available)
     );
     Err(io::Error::new(io::ErrorKind::OutOfMemory, message))
-}
-
-/// Octets that are available without swapping.
-///
-/// Source: proc_meminfo(5), `MemAvailable`.
-fn available(meminfo: &str) -> Option<usize> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }
 
 /// Nanoseconds of the monotonic clock, which is that of [`Instant`].
@@ -376,6 +367,5 @@ mod tests {
         let error = check_memory(usize::MAX).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
         assert!(error.to_string().contains("conntrack-flows"), "{error}");
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   12 kB\n"), Some(12 * 1024));
     }
 }

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::control::request::{Failure, Response};
@@ -114,7 +115,9 @@ pub(in crate::control) fn survive_panics() {
 }
 
 fn begin_anew(thread: &str) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // of the next program it is the same clock, and nobody sets it
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from);
+    let now = now.map_or(0, |since| since.as_secs());
     let past = std::env::var(PANICS).ok().and_then(|text| Panics::parse(&text));
     let panics = Panics::after(past, now);
     if panics.count > PANICS_MAX {
