@@ -1,5 +1,5 @@
 //! What exercises the switch from outside: a packet generator and sink, a forwarder without tables,
-//! and measurements side by side.
+//! measurements side by side, and a lab kept busy for hours.
 //!
 //! None of it is linked into the switch.
 
@@ -15,4 +15,5 @@ pub mod measure;
 pub mod packet;
 pub mod report;
 pub mod search;
+pub mod soak;
 pub mod stream;
