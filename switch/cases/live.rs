@@ -43,6 +43,7 @@ use super::format::{Area, File};
 use super::topology::{Broken, Lab, Step};
 use crate::agents::echo::Echo;
 use crate::lab;
+use crate::rights::keeper;
 
 /// Connections that all echo servers of a lab hold together.
 const ECHO_CONNECTIONS: usize = 16_384;
@@ -79,6 +80,8 @@ impl OnTaps {
         lab::check_capabilities().map_err(|error| site::broken(&error))?;
         lab::reclaim_killed(NAME).map_err(|error| site::broken(&error))?;
         let broken = |error: io::Error| Broken(format!("cannot start: {error}"));
+        // load balancers give up their rights, and enter namespaces by it
+        keeper::start().map_err(broken)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("agents")
