@@ -197,6 +197,8 @@ pub(super) fn take_away(office: &Arc<Office>) {
             let Some(office) = watched.upgrade() else { return };
             office.look_after_nodes();
             office.look_after_machines();
+            // what a worker still held when it was published anew, as interfaces of pods that have gone
+            office.with_running(|running| running.switch.free());
             office.look_after_rollouts();
             let next = office.take_ended_away();
             drop(office);

@@ -13,7 +13,7 @@ pub(crate) mod log;
 mod probe;
 pub(crate) mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -38,6 +38,8 @@ pub(super) struct Pods {
     changed: Sender<()>,
     lives: BTreeMap<Key, Life>,
     register: Register,
+    /// The pods of which the register may know.
+    known: BTreeSet<String>,
 }
 
 impl Pods {
@@ -45,7 +47,8 @@ impl Pods {
     pub(super) fn new(runtime: Handle) -> (Self, Receiver<()>) {
         let (changed, changes) = mpsc::channel();
         let register = Register::default();
-        (Self { runtime, changed, lives: BTreeMap::new(), register }, changes)
+        let (lives, known) = (BTreeMap::new(), BTreeSet::new());
+        (Self { runtime, changed, lives, register, known }, changes)
     }
 
     /// Has programs outlive this run, and adopts those that outlived the one before; what is needed for
@@ -123,6 +126,11 @@ impl Pods {
             };
             wanted.get(key).is_some_and(|(pod, _)| is_same(pod))
         });
+        let known = wanted.keys().map(|(namespace, name)| format!("{namespace}.{name}")).collect();
+        if known != self.known {
+            self.register.forget_others(&known);
+            self.known = known;
+        }
         for (key, (pod, program)) in wanted {
             if pod.is_terminating() {
                 if let Some(life) = self.lives.get(&key) {

@@ -4,6 +4,7 @@
 //! have names and that it holds open in both directions itself: with nobody at the other end it waits once the
 //! pipe is full, and is not ended.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -66,6 +67,21 @@ impl Register {
         let directory = directory.join("pods");
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         Ok(Self { directory: Some(directory), spec: String::new() })
+    }
+
+    /// Forgets the pods that are not among these, each written `namespace.name`: what ran in them has
+    /// ended, or is about to.
+    pub(super) fn forget_others(&self, wanted: &BTreeSet<String>) {
+        let entries = self.directory.iter().filter_map(|directory| fs::read_dir(directory).ok());
+        for entry in entries.flatten().flatten() {
+            let name = entry.file_name();
+            // pods may have dots in their names, containers and what follows have none
+            let pod = name.to_str().and_then(|name| Some(name.rsplitn(3, '.').nth(2)?.to_owned()));
+            if pod.is_some_and(|pod| !wanted.contains(&pod)) {
+                // it goes with the lab otherwise
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The register for a pod of this spec.
@@ -244,6 +260,25 @@ mod tests {
         assert_eq!(other.find(POD, &program()), None);
         other.end_other(POD, &program());
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+    }
+
+    #[test]
+    fn pods_that_have_gone_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let register = Register::open(directory.path()).unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let process = i32::try_from(child.id()).unwrap();
+        let dotted = ("default", "web.two");
+        for pod in [POD, dotted] {
+            register.add(pod, &program(), process, 0).unwrap();
+            register.pipe(pod, &program(), Output::Standard).unwrap().unwrap();
+        }
+        register.forget_others(&["default.web.two".to_owned()].into());
+        assert_eq!(register.find(POD, &program()), None);
+        assert!(register.find(dotted, &program()).is_some());
+        assert_eq!(fs::read_dir(directory.path().join("pods")).unwrap().count(), 2);
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     #[test]
