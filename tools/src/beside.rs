@@ -40,11 +40,21 @@ pub struct Flood<'s> {
     pub rate: u64,
 }
 
+/// What became of one of them at the sender.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offered {
+    /// What the interface took.
+    pub sent: Sent,
+    /// How often it took none, as its queue was full.
+    pub refused: u64,
+}
+
 /// Frames that are due: a sender that was kept waiting sends later, not more at once, as no queue
 /// would take it.
 #[derive(Debug, Default)]
 struct Pace {
     sent: u64,
+    refused: u64,
     forgone: u64,
 }
 
@@ -63,7 +73,11 @@ impl Pace {
 ///
 /// # Errors
 /// What the kernel says.
-pub fn send(stream: Stream<'_>, flood: Option<Flood<'_>>, time: Duration) -> io::Result<[Sent; 2]> {
+pub fn send(
+    stream: Stream<'_>,
+    flood: Option<Flood<'_>>,
+    time: Duration,
+) -> io::Result<[Offered; 2]> {
     let mut templates = vec![stream.form.clone(); STREAM_BURST];
     let (mut sent, mut flooded, mut place) = (Pace::default(), Pace::default(), 0);
     let flows = u64::from(stream.flows.max(1));
@@ -73,7 +87,10 @@ pub fn send(stream: Stream<'_>, flood: Option<Flood<'_>>, time: Duration) -> io:
         let now = clock::now();
         let nanoseconds = now - start;
         if now >= end {
-            return Ok([sent, flooded].map(|pace| Sent { frames: pace.sent, nanoseconds }));
+            return Ok([sent, flooded].map(|Pace { sent: frames, refused, .. }| Offered {
+                sent: Sent { frames, nanoseconds },
+                refused,
+            }));
         }
         let wanted = sent.due(stream.rate, nanoseconds, STREAM_BURST);
         for (number, template) in (sent.sent..).zip(templates.iter_mut().take(wanted)) {
@@ -85,7 +102,9 @@ pub fn send(stream: Stream<'_>, flood: Option<Flood<'_>>, time: Duration) -> io:
         }
         if wanted > 0 {
             let frames = templates.iter().take(wanted).map(Template::bytes);
-            sent.sent += stream.socket.send(frames)? as u64;
+            let taken = stream.socket.send(frames)?;
+            sent.sent += taken as u64;
+            sent.refused += (wanted - taken) as u64;
         }
         let Some(flood) = flood else { continue };
         let wanted = flooded.due(flood.rate, nanoseconds, FLOOD_BURST);

@@ -101,6 +101,8 @@ struct Bed {
 #[derive(Default)]
 struct Outcome {
     sent: Sent,
+    /// Frames that found the queue of the first TAP full.
+    refused: u64,
     seen: Seen,
     astray: u64,
     reloads: u64,
@@ -110,12 +112,12 @@ struct Outcome {
 
 impl Outcome {
     fn lost(&self) -> u64 {
-        self.sent.frames.saturating_sub(self.seen.frames)
+        self.sent.frames.saturating_sub(self.seen.frames) + self.refused
     }
 
     fn tell(&self, what: &str) -> io::Result<()> {
         let micros = |nanoseconds: u64| nanoseconds / 1000;
-        let Self { sent, seen, astray, reloads, took } = self;
+        let Self { sent, seen, astray, reloads, took, .. } = self;
         write!(
             io::stdout(),
             "{what}: sent {} frames, {} a second; lost {}, to other pods {astray}, reordered {}; latency, \
@@ -195,7 +197,7 @@ impl Bed {
                 }
                 let (socket, form) = (&self.sender, &self.form);
                 let stream = Stream { socket, form, flows, rate };
-                beside::send(stream, None, time).map(|[sent, _]| sent)
+                beside::send(stream, None, time).map(|[offered, _]| offered)
             });
             let sent = send.join();
             stop.store(true, Ordering::Release);
@@ -207,7 +209,8 @@ impl Bed {
             for thread in astray {
                 outcome.astray += thread.join().map_err(|_| panicked())??.frames;
             }
-            outcome.sent = sent.map_err(|_| panicked())??;
+            let offered = sent.map_err(|_| panicked())??;
+            (outcome.sent, outcome.refused) = (offered.sent, offered.refused);
             Ok(outcome)
         })
     }
@@ -240,8 +243,9 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
     } else {
         let bounds = Bounds { most: arguments.rate, precision: 20, tolerated_ppm: 0 };
         let best = search(&bounds, |rate| {
-            let Outcome { sent, seen, .. } = bed.carry((flows, rate), second, None)?;
-            let trial = Trial { offered: sent.rate(), sent: sent.frames, received: seen.frames };
+            let done = bed.carry((flows, rate), second, None)?;
+            let (sent, received) = (done.sent, done.seen.frames);
+            let trial = Trial { offered: sent.rate(), sent: sent.frames + done.refused, received };
             Ok::<_, io::Error>(trial)
         })?;
         writeln!(io::stdout(), "without loss for a second: {best} frames a second")?;
