@@ -49,6 +49,20 @@ pub fn keep_live() -> io::Result<()> {
     keep(live)
 }
 
+/// How far who empties what workers tell stands back behind the workers: others wait for it at times.
+pub const ONLOOKER: i32 = 15;
+
+/// How far who shows what workers do stands back: as far as there is.
+pub const SHOWER: i32 = 19;
+
+/// Leaves processors to workers first, for the calling thread: whoever looks on has what they leave.
+///
+/// Source: setpriority(2); on Linux a nice value is a thread's.
+pub fn stand_back(by: i32) {
+    // a system that does not allow that has all threads alike
+    let _ = rustix::process::setpriority_process(None, by);
+}
+
 /// From here on no program that this thread starts, or those that it starts, gains any right, as by
 /// being a setuid one.
 ///
@@ -129,6 +143,17 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn who_stands_back_does_so_for_itself_alone() {
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        let behind = thread::spawn(move || {
+            stand_back(SHOWER);
+            nice()
+        });
+        assert_eq!((behind.join().unwrap(), nice()), (SHOWER, before));
+    }
 
     #[test]
     fn every_capability_that_a_container_can_name_is_one() {

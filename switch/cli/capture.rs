@@ -24,6 +24,7 @@ use super::error::Error;
 use super::lab::Lab;
 use crate::control::capture::{BOX_OCTETS, FrameRecord, unhex};
 use crate::control::request::{Request, Response};
+use crate::rights;
 
 /// The name that stands for every port.
 const ANY: &str = "any";
@@ -73,6 +74,7 @@ Examples:
   kswitch capture any 'tcp port 80' -w - | tshark -r -";
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
+    rights::stand_back(rights::SHOWER);
     let Arguments { ports, filter, write, snap, count, sample } = arguments;
     let ports: Vec<String> = match ports.as_str() {
         ANY => Vec::new(),

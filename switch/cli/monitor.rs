@@ -13,6 +13,7 @@ use super::lab::Lab;
 use super::output::{self, Format};
 use crate::control::monitor::{EventRecord, Filter};
 use crate::control::request::{Request, Response};
+use crate::rights;
 
 /// Show flows as they begin, end and are refused, until interrupted
 #[derive(Debug, Args)]
@@ -64,6 +65,7 @@ Example:
   kswitch monitor --of client --verdict drop";
 
 pub(super) fn run(lab: &Lab, arguments: &Arguments) -> Result<ExitCode, Error> {
+    rights::stand_back(rights::SHOWER);
     let filter = Filter {
         machine: arguments.of.clone(),
         namespace: arguments.namespace.clone(),

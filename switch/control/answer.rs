@@ -24,6 +24,7 @@ use super::socket::{Answer, Control};
 use super::trace::Moment;
 use super::views;
 use crate::dataplane::DropReason;
+use crate::rights;
 use crate::trace::Query;
 
 /// Flows in one response; a listing is as many responses as it takes.
@@ -272,6 +273,7 @@ impl Control for Office {
                 Response::ConntrackStats(ConntrackStats { entries, capacity, events }).into()
             }
             Request::Monitor { filter } => {
+                rights::stand_back(rights::SHOWER);
                 Answer::Many(Box::new(running.monitor.subscribe(filter)))
             }
             Request::Describe { kind, select } => describe::describe(running, kind, &select).into(),
@@ -335,6 +337,7 @@ fn capture(
         }
     }
     let ports = (!ports.is_empty()).then_some(ports);
+    rights::stand_back(rights::SHOWER);
     Answer::Many(Box::new(running.captures.begin(capture::Wish { ports, snap, filter, sample })))
 }
 

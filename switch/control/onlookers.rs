@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::capture::Captures;
 use super::monitor::Monitor;
+use crate::rights;
 
 /// How long to wait between two looks, while nobody looks on: refusals are counted all the same.
 const IDLE: Duration = Duration::from_millis(100);
@@ -46,6 +47,7 @@ impl Onlookers {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = thread::Builder::new().name("onlookers".into()).spawn(move || {
+            rights::stand_back(rights::ONLOOKER);
             captures.drained_by(thread::current());
             while !stopping.load(Ordering::Relaxed) {
                 monitor.drain();
