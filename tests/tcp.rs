@@ -17,6 +17,7 @@ use std::sync::Arc;
 use kswitch::sim::World;
 use kswitch::sim::host::{Host, Impairment};
 use kswitch_config::{Draft, Observed, PortKind};
+use kswitch_tables::Tick;
 use smoltcp::wire::IpEndpoint;
 
 const LAB: &str = r#"
@@ -44,6 +45,9 @@ ipFamilyPolicy = "RequireDualStack"
 selector = { app = "web" }
 ports = [{ port = 80, targetPort = 8080 }]
 "#;
+
+/// How long nothing may arrive: longer than retransmissions back off.
+const PATIENCE: Tick = Tick::from_secs(1200);
 
 /// Octets moved each way, unless more are asked for.
 const OCTETS: u64 = 300_000;
@@ -77,15 +81,21 @@ fn transfer(seed: u64, to: IpEndpoint, impairment: Impairment) -> u32 {
     let listening = server.listen(8080);
     let connecting = client.connect(to, 4000);
     let octets = usize::try_from(asked("KSWITCH_OCTETS", OCTETS)).unwrap();
-    let patience = u32::try_from(octets / 5).unwrap();
     let mut sent = [0usize; 2];
     let mut received = [0usize; 2];
     let start = world.now();
+    let mut moved = (0, start);
     while received != [octets; 2] {
-        assert!(
-            world.now().since(start) < patience,
-            "stalled at {sent:?}, {received:?}, seed {seed}"
-        );
+        let progress = received.iter().sum();
+        if progress != moved.0 {
+            moved = (progress, world.now());
+        }
+        if world.now().since(moved.1) > PATIENCE.0 {
+            let drops = world.drops();
+            let ends =
+                [client.tcp(connecting), server.tcp(listening)].map(|end| format!("{end:?}"));
+            panic!("seed {seed}: stalled at {sent:?}, {received:?}, dropped {drops:?}; {ends:#?}");
+        }
         for _ in 0..4 {
             for (n, (host, handle)) in
                 [(&mut client, connecting), (&mut server, listening)].into_iter().enumerate()

@@ -24,8 +24,13 @@ pub struct Impairment {
     pub reordering: u32,
 }
 
-/// Octets that a socket buffers in each direction.
-const SOCKET_OCTETS: usize = 65_535;
+/// Octets that a socket buffers of what it receives.
+const RECEIVED_OCTETS: usize = 65_535;
+
+/// Octets that a socket buffers of what it sends: fewer than its peer takes, so that no window is ever
+/// full. smoltcp (0.14) refuses acknowledgements that stand at the end of a full window, and of two ends
+/// that both have one under way neither goes on once the first segment of each was lost.
+const SENT_OCTETS: usize = 32_768;
 
 /// A machine.
 pub struct Host {
@@ -173,8 +178,8 @@ impl Host {
     }
 
     fn socket(&mut self) -> SocketHandle {
-        let room = || tcp::SocketBuffer::new(vec![0; SOCKET_OCTETS]);
-        self.sockets.add(tcp::Socket::new(room(), room()))
+        let room = |octets| tcp::SocketBuffer::new(vec![0; octets]);
+        self.sockets.add(tcp::Socket::new(room(RECEIVED_OCTETS), room(SENT_OCTETS)))
     }
 
     /// Listens on a TCP port.
