@@ -266,6 +266,10 @@ impl Running {
             tracing::warn!("a worker is slow to take generation {}", generation.0);
         }
         self.remove(&gone)?;
+        if !gone.is_empty() {
+            // the view that workers have now holds the devices of those who went
+            self.publish_links()?;
+        }
         self.write_files(&before)?;
         self.listen();
         self.switch.free();

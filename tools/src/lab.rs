@@ -84,7 +84,8 @@ pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> io::Result<T> + Send) 
     namespace::enter(name, work).map_err(named)?
 }
 
-/// Has the kernel of a namespace drop what `rule` (nftables) says before anybody there sees it.
+/// Has the kernel of a namespace drop what `rule` (nftables) says before anybody there sees it, and
+/// count it: [`muted`].
 ///
 /// # Errors
 /// If there is no `nft`, or it refuses.
@@ -92,11 +93,30 @@ pub fn mute(namespace: &str, rule: &str) -> io::Result<()> {
     let rules = format!(
         "add table ip bench; \
          add chain ip bench early {{ type filter hook prerouting priority -500; }}; \
-         add rule ip bench early {rule} drop"
+         add rule ip bench early {rule} counter drop"
     );
     let output = Command::new("ip").args(["netns", "exec", namespace, "nft", &rules]).output()?;
     if output.status.success() {
         return Ok(());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// How many packets the rules of [`mute`] have dropped in a namespace so far.
+///
+/// # Errors
+/// If there is no `nft`, or no such rule.
+pub fn muted(namespace: &str) -> io::Result<u64> {
+    let arguments = ["netns", "exec", namespace, "nft", "list", "table", "ip", "bench"];
+    let output = Command::new("ip").args(arguments).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut words = text.split_whitespace();
+    let mut counts = Vec::new();
+    while words.any(|word| word == "packets") {
+        counts.extend(words.next().and_then(|word| word.parse::<u64>().ok()));
+    }
+    if counts.is_empty() {
+        return Err(io::Error::other(format!("nothing is counted in {namespace}")));
+    }
+    Ok(counts.iter().sum())
 }

@@ -231,15 +231,7 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
         holds &= is_held;
         writeln!(io::stdout(), "{row}")
     };
-    let kinds = Kind::ALL.into_iter().filter(|kind| kind.name().contains(&arguments.only));
-    for kind in kinds {
-        let frames = bed.ends.frames(kind, FRAMES);
-        let before = bed.lab.resident()?;
-        let without = bed.carry(rate, None, time)?;
-        let with = bed.carry(rate, Some((&frames, arguments.flood_rate)), time)?;
-        let memory = [before, bed.lab.resident()?];
-        tell(row(kind.name(), with.flooded.rate(), [&without, &with], memory))?;
-    }
+    // first of all: after a flood the pod that sent it has no room for new flows, which is what saves the others
     if "connections".contains(&arguments.only) {
         let before = bed.lab.resident()?;
         let without = bed.carry(rate, None, time)?;
@@ -254,6 +246,15 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
         let memory = [before, bed.lab.resident()?];
         let count = stream::per_second(count, with.sent.nanoseconds);
         tell(row("connections, opened and closed", count, [&without, &with], memory))?;
+    }
+    let kinds = Kind::ALL.into_iter().filter(|kind| kind.name().contains(&arguments.only));
+    for kind in kinds {
+        let frames = bed.ends.frames(kind, FRAMES);
+        let before = bed.lab.resident()?;
+        let without = bed.carry(rate, None, time)?;
+        let with = bed.carry(rate, Some((&frames, arguments.flood_rate)), time)?;
+        let memory = [before, bed.lab.resident()?];
+        tell(row(kind.name(), with.flooded.rate(), [&without, &with], memory))?;
     }
     Ok(holds)
 }
