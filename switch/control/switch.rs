@@ -152,6 +152,8 @@ pub struct Switch {
     pub captures: Vec<Arc<Capture>>,
     workers: Vec<Running>,
     senders: Vec<Option<Sender>>,
+    /// Queues of ports that workers receive from once they can send on them, with their number.
+    coming: Vec<(usize, (PortId, Queue))>,
     links: Option<Arc<Links>>,
     has_ferries: bool,
     /// Views that a worker may still hold, newest last. Freed here, never by a worker.
@@ -191,6 +193,7 @@ impl Switch {
             captures: Vec::new(),
             workers: Vec::new(),
             senders: Vec::new(),
+            coming: Vec::new(),
             links: None,
             has_ferries: false,
             views: vec![Arc::clone(&view)],
@@ -243,12 +246,9 @@ impl Switch {
         Ok((Running { core: core.id, counters, mailbox, thread }, watch, capture))
     }
 
-    /// Attaches a port: its queues are spread over the workers, and all of them may send on it
-    /// from the next publication on.
-    ///
-    /// # Errors
-    /// If a worker cannot be woken.
-    pub fn attach(&mut self, id: PortId, queues: Vec<Queue>, sender: Sender) -> io::Result<()> {
+    /// Attaches a port from the next publication on: its queues are spread over the workers, and all of
+    /// them may send on it.
+    pub fn attach(&mut self, id: PortId, queues: Vec<Queue>, sender: Sender) {
         let at = usize::from(id.0);
         if self.senders.len() <= at {
             self.senders.resize(at + 1, None);
@@ -256,13 +256,9 @@ impl Switch {
         if let Some(room) = self.senders.get_mut(at) {
             *room = Some(sender);
         }
-        for (number, queue) in queues.into_iter().enumerate() {
-            let worker = (at + number) % self.workers.len().max(1);
-            if let Some(worker) = self.workers.get(worker) {
-                worker.mailbox.command(Command::Attach(id, queue))?;
-            }
-        }
-        Ok(())
+        // Not before the view that sends on the port: a machine's first question would be read, and its
+        // answer have no way back; most ask again only after a second.
+        self.coming.extend(queues.into_iter().map(|queue| (id, queue)).enumerate());
     }
 
     /// Detaches a port: no worker receives from it any more, and after the next publication none
@@ -274,6 +270,7 @@ impl Switch {
         if let Some(room) = self.senders.get_mut(usize::from(id.0)) {
             *room = None;
         }
+        self.coming.retain(|(_, (port, _))| *port != id);
         self.shared.fdb.flush_port(id);
         self.shared.neighbours.flush_port(id);
         self.workers.iter().try_for_each(|worker| worker.mailbox.command(Command::Detach(id)))
@@ -312,6 +309,12 @@ impl Switch {
         self.views.push(Arc::clone(&view));
         for worker in &self.workers {
             worker.mailbox.publish(Arc::clone(&view))?;
+        }
+        for (number, (id, queue)) in std::mem::take(&mut self.coming) {
+            let worker = (usize::from(id.0) + number) % self.workers.len().max(1);
+            if let Some(worker) = self.workers.get(worker) {
+                worker.mailbox.command(Command::Attach(id, queue))?;
+            }
         }
         drop(view);
         self.free();
