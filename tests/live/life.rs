@@ -12,6 +12,7 @@ use super::lab::{Lab, fresh_name, until};
 pub(crate) const TESTS: &[Test] = &[
     ("life: containers run one after another and side by side", &[], containers),
     ("life: a pod serves once it is ready, and while it is", &[], readiness),
+    ("life: a server that speaks TLS is asked in TLS", &["openssl", "python3"], secure),
     ("life: what fails is started again, and left alone for a while", &[], restarts),
 ];
 
@@ -84,6 +85,54 @@ command = ["sh", "-c", "cat /proc/net/dev | grep -c eth0; exec sleep 1000"]
     drop(lab);
     // nothing of it is left
     until("it is gone", || Ok(!std::path::Path::new(&format!("/proc/{}", pid.trim())).exists()))
+}
+
+/// One server answers well, one badly, and one does not speak TLS: whoever only looked whether
+/// connections are taken would see no difference.
+fn secure() -> Result<(), Failed> {
+    let directory = tempfile::tempdir()?;
+    let at = directory.path().display();
+    let server = |name: &str, status: u16, is_secure: bool| {
+        let wrap = if is_secure {
+            "import ssl; c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); c.load_cert_chain('CERT', 'KEY'); \
+             s.socket = c.wrap_socket(s.socket, server_side=True)"
+        } else {
+            "pass"
+        };
+        let code = format!(
+            "from http.server import *\nclass H(BaseHTTPRequestHandler):\n def do_GET(self):\n  \
+             self.send_response({status}); self.end_headers()\ns = HTTPServer(('', 8443), H)\n{wrap}\n\
+             s.serve_forever()\n"
+        );
+        let code = code.replace("CERT", &format!("{at}/cert")).replace("KEY", &format!("{at}/key"));
+        let file = directory.path().join(name);
+        std::fs::write(&file, code)?;
+        Ok::<_, Failed>(format!(
+            "[[pod]]\nmetadata = {{ name = \"{name}\" }}\n[[pod.spec.containers]]\nname = \"main\"\n\
+             command = [\"/usr/bin/python3\", \"{}\"]\n\
+             readinessProbe = {{ httpGet = {{ port = 8443, scheme = \"HTTPS\" }}, periodSeconds = 1 }}\n",
+            file.display()
+        ))
+    };
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=lab"])
+        .args(["-keyout", &format!("{at}/key"), "-out", &format!("{at}/cert")])
+        .output()?;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let pods =
+        [server("well", 200, true)?, server("ill", 500, true)?, server("plain", 200, false)?];
+    let lab = lab(&pods.concat())?;
+    let is_ready = |name: &str| {
+        let seen = pod(&lab, name)?;
+        Ok::<_, Failed>(
+            container(&seen, "containerStatuses", "main").is_some_and(|c| c["ready"] == true),
+        )
+    };
+    until("it is ready", || is_ready("well"))?;
+    // they began together, and have been asked as often
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert!(!is_ready("ill")? && !is_ready("plain")?);
+    Ok(())
 }
 
 fn readiness() -> Result<(), Failed> {

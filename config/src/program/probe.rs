@@ -42,6 +42,8 @@ pub enum Action {
         path: String,
         /// Fields of the head.
         headers: Vec<(String, String)>,
+        /// Whether it is asked in TLS, whatever certificate is shown.
+        is_secure: bool,
     },
     /// By a connection.
     Tcp {
@@ -67,16 +69,13 @@ impl Action {
     pub(super) fn get(get: &HTTPGetAction, container: &Container) -> Option<Self> {
         let host = get.host.clone().filter(|host| !host.is_empty());
         let port = number(&get.port, container)?;
-        if get.scheme.as_deref() == Some("HTTPS") {
-            // whether somebody takes connections is all that can be seen
-            return Some(Self::Tcp { host, port });
-        }
         let headers = get.http_headers.iter().flatten();
         Some(Self::Http {
             host,
             port,
             path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or("/".to_owned()),
             headers: headers.map(|field| (field.name.clone(), field.value.clone())).collect(),
+            is_secure: get.scheme.as_deref() == Some("HTTPS"),
         })
     }
 

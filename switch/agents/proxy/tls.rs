@@ -11,8 +11,10 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
 
 use super::Error;
 
@@ -138,6 +140,15 @@ fn shown(
         }
         None => builder.with_no_client_auth(),
     }
+}
+
+/// Speaks TLS on a connection, for HTTP/1.1, whatever certificate the other end shows.
+///
+/// # Errors
+/// The other end does not speak TLS.
+pub async fn connect(stream: TcpStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
+    let name = ServerName::IpAddress(stream.peer_addr()?.ip().into());
+    TlsConnector::from(client(None, b"http/1.1")).connect(name, stream).await
 }
 
 /// How a backend is spoken to in TLS whose certificate has to be what a policy says.

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use kswitch_config::{Action, Program};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::container::{self, Ears};
 use crate::agents::grpc;
+use crate::agents::proxy::tls;
 use crate::lab::namespace;
 use crate::rights::keeper;
 
@@ -42,11 +43,15 @@ impl Target {
             Action::Tcp { host, port } => {
                 self.connect(host.as_ref(), *port, patience).await.map(|_| true)
             }
-            Action::Http { host, port, path, headers } => {
-                let mut stream = self.connect(host.as_ref(), *port, patience).await?;
+            Action::Http { host, port, path, headers, is_secure } => {
+                let stream = self.connect(host.as_ref(), *port, patience).await?;
                 let head = self.head(*port, path, headers);
-                stream.write_all(head.as_bytes()).await?;
-                status(&mut stream).await.map(|status| (200..400).contains(&status))
+                let status = if *is_secure {
+                    status(tls::connect(stream).await?, &head).await?
+                } else {
+                    status(stream, &head).await?
+                };
+                Ok((200..400).contains(&status))
             }
             Action::Grpc { port, service } => {
                 let stream = self.connect(None, *port, patience).await?;
@@ -100,8 +105,9 @@ impl Target {
     }
 }
 
-/// The status of an answer over HTTP.
-async fn status(stream: &mut TcpStream) -> io::Result<u16> {
+/// The status of the answer to a head, over HTTP.
+async fn status(mut stream: impl AsyncRead + AsyncWrite + Unpin, head: &str) -> io::Result<u16> {
+    stream.write_all(head.as_bytes()).await?;
     let mut line = Vec::with_capacity(FIRST_LINE);
     while line.len() < FIRST_LINE && !line.contains(&b'\n') {
         if stream.read_buf(&mut line).await? == 0 {
