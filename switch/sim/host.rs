@@ -28,8 +28,8 @@ pub struct Impairment {
 const RECEIVED_OCTETS: usize = 65_535;
 
 /// Octets that a socket buffers of what it sends: fewer than its peer takes, so that no window is ever
-/// full. smoltcp (0.14) refuses acknowledgements that stand at the end of a full window, and of two ends
-/// that both have one under way neither goes on once the first segment of each was lost.
+/// full. smoltcp (0.14) takes no acknowledgement that stands at the end of a full window, so that two
+/// ends that both have one under way may wait for each other.
 const SENT_OCTETS: usize = 32_768;
 
 /// A machine.
