@@ -306,7 +306,7 @@ impl Default for SwitchSettings {
         Self {
             workers: None,
             conntrack_flows: 262_144,
-            spin: Duration::from_micros(50),
+            spin: Duration::from_micros(100),
             io: FrameIo::Auto,
             offloads: true,
             metrics: Some(Self::METRICS),
