@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicU64;
 
 use kswitch_tables::slots::Slot;
 
+use super::pages::enlarge;
+
 /// A mapped file, given away piece by piece from its beginning.
 ///
 /// It is never unmapped, so the pieces live as long as the process. Each octet belongs to one piece
@@ -49,6 +51,9 @@ impl Lasting {
     /// Has all of it cleared and entered in the page tables now, rather than page by page under the
     /// first frames that touch it: to clear one of 2 MB takes as long as hundreds of frames.
     ///
+    /// Large pages are asked for first: unasked, the kernel gives only those that lie free, which are
+    /// none where its cache of files has filled the memory.
+    ///
     /// A kernel older than this advice (5.14) leaves it as it is.
     ///
     /// Source: `madvise(2)`, `MADV_POPULATE_WRITE`.
@@ -57,6 +62,8 @@ impl Lasting {
     /// There is no memory behind it.
     #[expect(unsafe_code, reason = "madvise")]
     pub fn populate(&self) -> io::Result<()> {
+        let start = self.base.as_ptr().addr();
+        enlarge(start..start + self.octets);
         // SAFETY: the range is mapped for good, and what is in it stays as it is.
         let code = unsafe {
             libc::madvise(self.base.as_ptr().cast(), self.octets, libc::MADV_POPULATE_WRITE)

@@ -8,7 +8,10 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress,
+    Icmpv6Message, Icmpv6Packet, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv6Packet,
+};
 
 use crate::port::VNET_HEADER;
 use crate::port::memory::Peer;
@@ -24,19 +27,21 @@ pub struct Impairment {
     pub reordering: u32,
 }
 
-/// Octets that a socket buffers of what it receives.
-const RECEIVED_OCTETS: usize = 65_535;
+/// Octets that a socket buffers, each way.
+const SOCKET_OCTETS: usize = 65_535;
 
-/// Octets that a socket buffers of what it sends: fewer than its peer takes, so that no window is ever
-/// full. smoltcp (0.14) takes no acknowledgement that stands at the end of a full window, so that two
-/// ends that both have one under way may wait for each other.
-const SENT_OCTETS: usize = 32_768;
+/// How often a machine is told of its neighbours again. smoltcp (0.14) forgets them after a minute
+/// however much they have answered, and a fast retransmission that falls into the search for one is
+/// not sent, nor its timer set again: the connection stands still for good.
+const REMINDER: Tick = Tick::from_secs(20);
 
 /// A machine.
 pub struct Host {
     interface: Interface,
     sockets: SocketSet<'static>,
     link: Link,
+    /// When it was last told of its neighbours.
+    reminded: Tick,
 }
 
 impl std::fmt::Debug for Host {
@@ -53,6 +58,10 @@ struct Link {
     random: u64,
     delayed: VecDeque<Vec<u8>>,
     mtu: usize,
+    /// What neighbours have said of themselves, one frame each.
+    answers: Vec<Vec<u8>>,
+    /// How many of these are to be received again.
+    reminders: usize,
 }
 
 impl Link {
@@ -82,12 +91,35 @@ impl Link {
     }
 
     fn receive(&mut self) -> Option<Vec<u8>> {
+        if let Some(next) = self.reminders.checked_sub(1) {
+            self.reminders = next;
+            return self.answers.get(next).cloned();
+        }
         loop {
             let frame = self.peer.receive()?;
             if !self.happens(self.impairment.loss) {
-                return Some(frame.get(VNET_HEADER..)?.to_vec());
+                let frame = frame.get(VNET_HEADER..)?.to_vec();
+                if tells_of_neighbour(&frame) && !self.answers.contains(&frame) {
+                    self.answers.push(frame.clone());
+                }
+                return Some(frame);
             }
         }
+    }
+}
+
+/// Whether a frame is an answer of ARP or a neighbour advertisement.
+fn tells_of_neighbour(frame: &[u8]) -> bool {
+    let Ok(ethernet) = EthernetFrame::new_checked(frame) else { return false };
+    match ethernet.ethertype() {
+        EthernetProtocol::Arp => ArpPacket::new_checked(ethernet.payload())
+            .is_ok_and(|arp| arp.operation() == ArpOperation::Reply),
+        EthernetProtocol::Ipv6 => Ipv6Packet::new_checked(ethernet.payload()).is_ok_and(|packet| {
+            packet.next_header() == IpProtocol::Icmpv6
+                && Icmpv6Packet::new_checked(packet.payload())
+                    .is_ok_and(|icmp| icmp.msg_type() == Icmpv6Message::NeighborAdvert)
+        }),
+        _ => false,
     }
 }
 
@@ -150,7 +182,9 @@ impl Host {
     ) -> Self {
         let random = seed | 1;
         let mtu = usize::from(port.mtu) + 14;
-        let mut link = Link { peer, impairment, random, delayed: VecDeque::new(), mtu };
+        let delayed = VecDeque::new();
+        let mut link =
+            Link { peer, impairment, random, delayed, mtu, answers: Vec::new(), reminders: 0 };
         let mac = HardwareAddress::Ethernet(EthernetAddress(port.mac.0));
         let mut config = Config::new(mac);
         config.random_seed = seed;
@@ -169,17 +203,21 @@ impl Host {
             };
             debug_assert!(added.is_ok(), "two default routes are few");
         }
-        Self { interface, sockets: SocketSet::new(Vec::new()), link }
+        Self { interface, sockets: SocketSet::new(Vec::new()), link, reminded: now }
     }
 
     /// Lets the stack work at this moment.
     pub fn poll(&mut self, now: Tick) {
+        if now.since(self.reminded) >= REMINDER.0 {
+            self.reminded = now;
+            self.link.reminders = self.link.answers.len();
+        }
         self.interface.poll(instant(now), &mut self.link, &mut self.sockets);
     }
 
     fn socket(&mut self) -> SocketHandle {
-        let room = |octets| tcp::SocketBuffer::new(vec![0; octets]);
-        self.sockets.add(tcp::Socket::new(room(RECEIVED_OCTETS), room(SENT_OCTETS)))
+        let room = || tcp::SocketBuffer::new(vec![0; SOCKET_OCTETS]);
+        self.sockets.add(tcp::Socket::new(room(), room()))
     }
 
     /// Listens on a TCP port.
