@@ -7,7 +7,7 @@
 //! The only system calls that need `unsafe` here are the `ioctl`s that set a device up.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -108,7 +108,8 @@ impl Queue {
     /// [`io::ErrorKind::WouldBlock`] when there is none for now; anything else means that the
     /// device is gone.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.descriptor).read(buffer)
+        // no cancellation point of libc's, which takes as long as the rest of a call's way into the kernel
+        Ok(rustix::io::read(&*self.descriptor, buffer)?)
     }
 }
 
@@ -169,15 +170,18 @@ impl Sender {
     }
 
     fn queue(&self, number: usize) -> &File {
-        self.queues.get(number % self.queues.len().max(1)).unwrap_or(&self.descriptor)
+        let queue = self.queues.get(number);
+        // a division takes longer than all else here
+        let queue = queue.or_else(|| self.queues.get(number % self.queues.len().max(1)));
+        queue.unwrap_or(&self.descriptor)
     }
 }
 
-#[expect(clippy::unused_io_amount, reason = "a TAP takes a frame whole or not at all")]
-fn write(mut descriptor: &File, buffer: &[u8]) -> Sent {
-    match descriptor.write(buffer) {
+fn write(descriptor: &File, buffer: &[u8]) -> Sent {
+    // a TAP takes a frame whole or not at all
+    match rustix::io::write(descriptor, buffer) {
         Ok(_) => Sent::Done,
-        Err(error) => fate(&error, buffer),
+        Err(error) => fate(&error.into(), buffer),
     }
 }
 
