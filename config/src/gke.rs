@@ -27,6 +27,7 @@ pub use policy::{
     PolicyLogging, PolicyStatus, TargetRef, TcpHealthCheck,
 };
 pub use security::{
-    RedirectOptions, SecurityConfig, SecurityMatch, SecurityPolicy, SecurityPolicySpec,
-    SecurityRule, SslPolicy, SslPolicySpec,
+    RateLimitKey, RateLimitOptions, RateLimitThreshold, RedirectOptions, SecurityConfig,
+    SecurityExpression, SecurityMatch, SecurityPolicy, SecurityPolicySpec, SecurityRule, SslPolicy,
+    SslPolicySpec,
 };

@@ -10,6 +10,7 @@ use kswitch_tables::Stickiness;
 
 use crate::cluster::Node;
 use crate::gateway_settings::GatewaySettings;
+use crate::settings::Settings;
 
 /// The port at which a node answers for its service proxy, host order.
 ///
@@ -31,6 +32,13 @@ const WEIGHTED: &str = "networking.gke.io/weighted-load-balancing";
 ///
 /// Source: GKE, "LoadBalancer Service parameters".
 pub(crate) const ADDRESSES: &str = "networking.gke.io/load-balancer-ip-addresses";
+/// Says whether nodes may take over what is sent to the load balancer's addresses: `VIP` or `Proxy`.
+///
+/// Source: KEP-1860; `LoadBalancerIngress.ipMode`, which a cloud's controller sets.
+pub(crate) const IP_MODE: &str = "kswitch.dev/load-balancer-ip-mode";
+/// What both may be.
+pub(crate) const IP_MODES: [&str; 2] = ["VIP", PROXY];
+const PROXY: &str = "Proxy";
 /// Classes that are served as if none were written.
 ///
 /// Source: GKE, "LoadBalancer Service concepts", `spec.loadBalancerClass`.
@@ -183,6 +191,41 @@ impl Scheme {
             Self::Internal { .. } | Self::External => "GCE_VM_IP_NEG",
         }
     }
+}
+
+/// Whether nodes may take over what is sent to an address: packets for any other have to go out to
+/// the load balancer first.
+///
+/// Source: `LoadBalancerIngress.ipMode`.
+pub(crate) fn is_vip(mode: Option<&str>) -> bool {
+    matches!(mode, None | Some("VIP"))
+}
+
+/// The mode of addresses that a Service is given.
+pub(crate) fn ip_mode(service: &Service) -> &str {
+    annotation(service, IP_MODE).filter(|mode| IP_MODES.contains(mode)).unwrap_or("VIP")
+}
+
+/// The addresses of a Service at which a proxy of ours ends connections: of those with this mode, the
+/// ones that it was given, and those of the lab's own ranges. Others are somebody else's.
+pub(crate) fn proxied(service: &Service, settings: &Settings) -> Vec<IpAddr> {
+    let spec = service.spec.as_ref();
+    let is_balanced = spec.and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer");
+    if !is_balanced || !is_class_served(service) {
+        return Vec::new();
+    }
+    let is_asked = ip_mode(service) == PROXY;
+    let pools = &settings.cluster.load_balancer_pools;
+    let named = &settings.gateway.addresses;
+    let is_ours = |address: &IpAddr| {
+        is_asked
+            || pools.iter().any(|range| range.contains(address))
+            || named.values().any(|at| at == address)
+    };
+    let status = service.status.iter().flat_map(|status| &status.load_balancer);
+    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
+    let proxies = ingress.filter(|at| at.ip_mode.as_deref() == Some(PROXY));
+    proxies.filter_map(|at| at.ip.as_deref()?.parse().ok()).filter(is_ours).collect()
 }
 
 /// Names of addresses that a Service asks for.

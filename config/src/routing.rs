@@ -19,6 +19,7 @@ mod gateway_status;
 mod gateway_tls;
 mod host;
 mod ingress;
+mod language;
 mod layer4;
 mod listener;
 mod listener_set;
@@ -30,6 +31,7 @@ mod policies;
 mod redirect;
 mod rules;
 mod security;
+mod service;
 mod table;
 mod template;
 mod time;
@@ -46,20 +48,25 @@ pub use host::{HostPattern, host_of};
 pub(crate) use ingress::{
     addresses as ingress_addresses, is_served as is_ingress_served, managed_names,
 };
+pub(crate) use language::Condition as SecurityCondition;
+pub use language::Visit;
 pub(crate) use listener::addresses as gateway_addresses;
 pub(crate) use matching::expression;
 pub use matching::{Headers, Match, PathMatch, Request, ValueMatch};
 pub use model::{
-    ALL_NOTED, Backend, BackendKey, BackendPolicy, BackendProtocol, Cors, Filters, HeaderEdit,
-    HealthCheckSpec, Listener, Mirror, Origin, Persistence, PersistenceKind, Place, Routing, Rule,
-    Serve, Socket, SocketKind, Target, TargetBackend, Timeouts,
+    ALL_NOTED, Backend, BackendKey, BackendPart, BackendPolicy, BackendProtocol, Cors, Filters,
+    HeaderEdit, HealthCheckSpec, Listener, Mirror, Origin, Persistence, PersistenceKind, Place,
+    Routing, Rule, Serve, Socket, SocketKind, Target, TargetBackend, Timeouts,
 };
 pub(crate) use objects::read as read_objects;
 pub use objects::{GatewayObjects, IngressObjects, PolicyObjects};
 pub use path::PathChange;
 pub(crate) use policies::CONFIGS as BACKEND_CONFIGS;
 pub use redirect::{Redirect, Seen};
-pub use security::{Judgement, SecurityAction, SecurityPolicy, SecurityRule};
+pub use security::{
+    Ban, Clients, Judgement, LimitKey, RateLimit, SecurityAction, SecurityPolicy, SecurityRule,
+    Threshold,
+};
 pub use table::{Found, RouteTable};
 pub use template::HeaderTemplate;
 pub(crate) use time::timeout;
@@ -70,6 +77,7 @@ pub fn route(cluster: &Cluster, observed: &Observed) -> Routing {
     let mut backends = backends::Backends::new(cluster, observed);
     let mut routing = gateway::route(cluster, &mut backends);
     ingress::route(cluster, &mut backends, &mut routing);
+    service::route(cluster, &mut backends, &mut routing);
     routing.backends = backends.all();
     backend_tls::status(&cluster.ingress.policies, &mut routing);
     routing

@@ -12,6 +12,7 @@ mod owners;
 mod pod_ranges;
 mod pods;
 mod prober;
+mod proxied;
 mod ranges;
 mod references;
 mod routes;
@@ -70,6 +71,9 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
     let balancers = balancers::balancers(draft, previous, &mut owners, &mut findings);
     externals.extend(balancers.hosts);
     let services = services::services(draft, previous, &owners, &mut findings);
+    let (mut proxies, hosts) = proxied::proxied(draft, &services.services, &mut owners);
+    proxies.extend(balancers.proxies);
+    externals.extend(hosts);
     let (prober, host) = prober::prober(draft, &services.services, &mut owners).unzip();
     externals.extend(host);
     without_effect(draft, &mut findings);
@@ -109,7 +113,7 @@ pub(crate) fn validate(draft: &Draft, previous: Option<&Cluster>) -> Result<Clus
         workloads: workloads(draft),
         ingress: balancers.ingress,
         gateway_api: balancers.gateway_api,
-        proxies: balancers.proxies,
+        proxies,
         prober,
         externals,
         links,

@@ -20,6 +20,7 @@ mod guard;
 pub mod head;
 pub mod health;
 pub mod identity;
+pub mod limits;
 pub mod network;
 pub mod pool;
 pub mod record;
@@ -76,6 +77,8 @@ pub struct Shared {
     pub turns: choose::Turns,
     /// Answers that are kept.
     pub cache: cache::Cache,
+    /// How many requests clients have sent.
+    pub limits: limits::Limits,
     /// What vouches for clients; `None` on a machine without random numbers.
     pub signer: Option<identity::Signer>,
     permits: Arc<Semaphore>,
@@ -144,6 +147,7 @@ impl Proxy {
             health: Health::default(),
             turns: choose::Turns::default(),
             cache: cache::Cache::default(),
+            limits: limits::Limits::default(),
             signer: identity::Signer::new().ok(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             log,

@@ -1,10 +1,12 @@
 //! Load balancers as clients see them: the objects with their status, and the chain of what was made
 //! of them.
 
+use std::net::SocketAddr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kswitch_config::routing::{
-    Backend, HealthCheckSpec, Listener, Match, PathMatch, Rule, Serve, Socket, SocketKind,
-    TargetBackend,
+    Backend, BackendPart, HealthCheckSpec, Listener, Match, PathMatch, Rule, Serve, Socket,
+    SocketKind, TargetBackend,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -86,11 +88,7 @@ pub(super) fn log(
 
 fn backend_service(running: &Running, backend: &Backend) -> Value {
     let place = |place: &kswitch_config::routing::Place| {
-        let health = match running.balancers.is_healthy(&backend.key, place.address) {
-            Some(true) => "HEALTHY",
-            Some(false) => "UNHEALTHY",
-            None => "UNKNOWN",
-        };
+        let health = health(running, backend, place.address);
         json!({
             "address": place.address.to_string(),
             "pod": place.pod,
@@ -103,11 +101,11 @@ fn backend_service(running: &Running, backend: &Backend) -> Value {
     json!({
         "metadata": {
             "namespace": backend.key.namespace,
-            "name": format!("{}-{}", backend.key.service, backend.key.port),
+            "name": backend.key.name(),
         },
         "service": backend.key.service,
         "port": backend.key.port,
-        "protocol": format!("{:?}", backend.protocol).to_ascii_uppercase(),
+        "protocol": protocol(backend),
         "group": if backend.is_neg { "NEG" } else { "INSTANCE_GROUP" },
         "timeoutSeconds": backend.timeout.as_secs(),
         "healthCheck": {
@@ -121,6 +119,59 @@ fn backend_service(running: &Running, backend: &Backend) -> Value {
         },
         "backends": backend.places.iter().map(place).collect::<Vec<_>>(),
     })
+}
+
+/// What is spoken with a backend, as the cloud calls it.
+fn protocol(backend: &Backend) -> String {
+    match backend.key.part {
+        BackendPart::Requests => format!("{:?}", backend.protocol).to_ascii_uppercase(),
+        BackendPart::Connections | BackendPart::OwnConnections => "TCP".to_owned(),
+        BackendPart::Datagrams | BackendPart::OwnDatagrams => "UDP".to_owned(),
+    }
+}
+
+/// How a place of a backend is, as the cloud has it.
+pub(super) fn health(running: &Running, backend: &Backend, place: SocketAddr) -> &'static str {
+    match running.balancers.is_healthy(&backend.key, place) {
+        Some(true) => "HEALTHY",
+        Some(false) => "UNHEALTHY",
+        None => "UNKNOWN",
+    }
+}
+
+/// The proxies of a Service, and what is behind them, for people.
+pub(super) fn proxies(
+    running: &Running,
+    namespace: &str,
+    name: &str,
+) -> Vec<(String, Vec<String>)> {
+    let is_its = |listener: &Listener| {
+        let (kind, of, called) = &listener.owner;
+        (kind.as_str(), of.as_str(), called.as_str()) == ("Service", namespace, name)
+    };
+    let mut all = Vec::new();
+    for socket in &running.balancers.routing().sockets {
+        let protocol = if socket.kind == SocketKind::Udp { "UDP" } else { "TCP" };
+        for listener in socket.listeners.iter().filter(|listener| is_its(listener)) {
+            let Serve::Stream(rules) = &listener.serve else { continue };
+            let targets = rules.iter().flat_map(|(_, rule)| &rule.targets);
+            let backends = targets.filter_map(|target| match &target.backend {
+                TargetBackend::Service(backend) => Some(backend),
+                TargetBackend::Unusable(_) => None,
+            });
+            let places = backends.flat_map(|backend| {
+                backend.places.iter().map(|place| {
+                    let whose = place.pod.as_ref().or(place.node.as_ref());
+                    let whose = whose.map_or("", String::as_str);
+                    let health = health(running, backend, place.address);
+                    format!("{} {whose}: {health}", place.address)
+                })
+            });
+            let line = format!("{}/{protocol}, a proxy in front of", socket.place());
+            all.push((line, places.collect()));
+        }
+    }
+    all
 }
 
 fn forwarding_rule(socket: &Socket, listener: &Listener) -> Value {
@@ -181,7 +232,7 @@ fn entry(host: &str, path: &str, rule: &Rule) -> Value {
         let (backend, problem) = match &target.backend {
             TargetBackend::Service(backend) => {
                 let key = &backend.key;
-                let name = format!("{}/{}-{}", key.namespace, key.service, key.port);
+                let name = format!("{}/{}", key.namespace, key.name());
                 (Some(name), None)
             }
             TargetBackend::Unusable(why) => (None, Some(why)),

@@ -8,6 +8,7 @@ use kswitch_tables::policy::Direction;
 use kswitch_tables::{Address, Snapshot};
 use serde_json::Value;
 
+use super::balanced;
 use super::flows::{FlowFilter, Meant};
 use super::request::{Failure, Kind, Response, Selector};
 use super::running::Running;
@@ -192,6 +193,9 @@ impl Page<'_> {
             let _ = write!(line, ", {}", policy_name(frontend.policy));
             let backends: Vec<_> = backends.collect();
             self.list(&line, &backends);
+        }
+        for (line, places) in balanced::proxies(running, namespace, name) {
+            self.list(&line, &places);
         }
     }
 

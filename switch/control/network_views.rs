@@ -8,6 +8,7 @@ use kswitch_config::routing::{Backend, HealthCheckSpec};
 use kswitch_config::{NetworkBalancer, NodeCheck, PROXY_HEALTH_PORT, Scheme, stickiness_name};
 use serde_json::{Value, json};
 
+use super::balanced;
 use super::metrics::BalancerReading;
 use super::running::Running;
 
@@ -188,18 +189,14 @@ fn of_backend(running: &Running, backend: &Backend) -> Value {
         .places
         .iter()
         .map(|place| {
-            let health = match running.balancers.is_healthy(&backend.key, place.address) {
-                Some(true) => "HEALTHY",
-                Some(false) => "UNHEALTHY",
-                None => "UNKNOWN",
-            };
+            let health = balanced::health(running, backend, place.address);
             (place.address.to_string(), health.into())
         })
         .collect();
     json!({
         "metadata": {
             "namespace": backend.key.namespace,
-            "name": format!("{}-{}", backend.key.service, backend.key.port),
+            "name": backend.key.name(),
         },
         "type": if *is_http { "HTTP" } else { "TCP" },
         "path": path,

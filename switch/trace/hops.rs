@@ -2,6 +2,7 @@
 
 mod policy;
 
+use k8s_openapi::api::core::v1::Service;
 use kswitch_config::{FrontendName, Kind, Place, PlannedPort, PortKind};
 use kswitch_tables::conntrack::BindingFlags;
 use kswitch_tables::{
@@ -36,6 +37,7 @@ pub(super) fn forth(
 ) -> Vec<Hop> {
     let mut teller = Teller { tables, flow, hops: Vec::new() };
     teller.port(from, fate);
+    teller.not_taken_over(from);
     for decision in &tried.decisions {
         teller.decision(decision);
     }
@@ -281,6 +283,36 @@ impl Teller<'_, '_> {
             Hop { at, table: "frontends".into(), object, rule, decision, ..Hop::default() },
             place,
         );
+    }
+
+    /// An address of a load balancer that is a proxy is nobody's on nodes.
+    ///
+    /// Source: KEP-1860.
+    fn not_taken_over(&mut self, from: &PlannedPort) {
+        let Tables { cluster, draft, snapshot, .. } = self.tables;
+        let (address, port) = (self.flow.target.address.to_ip(), self.flow.target.port);
+        if matches!(from.kind, PortKind::External { .. }) {
+            return;
+        }
+        let is_its = |service: &Service| {
+            let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+            super::name::proxied_addresses(service).any(|at| at == address)
+                && ports.into_iter().any(|at| at.port == i32::from(port))
+        };
+        let mut services = cluster.services.iter();
+        let Some(service) = services.find(|service| is_its(service)) else { return };
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let router = snapshot.topology.port(from.id).map(|port| port.router);
+        let hop = Hop {
+            at: router.map(|router| self.router(router)).unwrap_or_default(),
+            table: "frontends".into(),
+            object: Some(format!("Service {namespace}/{name}")),
+            rule: Some("ipMode Proxy".into()),
+            decision: format!("{address} is its load balancer's, a proxy: not taken over here"),
+            ..Hop::default()
+        };
+        self.push(hop, draft.place(Kind::Service, namespace, name, "metadata.name"));
     }
 
     fn source_ranges(&mut self, id: Frontend, is_admitted: bool) {

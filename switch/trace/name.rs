@@ -226,6 +226,14 @@ pub(super) fn outer_addresses(service: &Service) -> impl Iterator<Item = IpAddr>
     ingress.chain(external.map(String::as_str)).filter_map(|address| address.parse().ok())
 }
 
+/// Those of them that nodes do not take over.
+pub(super) fn proxied_addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
+    let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
+    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
+    let proxied = ingress.filter(|at| at.ip_mode.as_deref() == Some("Proxy"));
+    proxied.filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
+}
+
 /// Protocol and port that are meant.
 fn port_of(
     target: &Target<'_>,

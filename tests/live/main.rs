@@ -45,6 +45,7 @@ mod ports;
 mod power;
 mod probes;
 mod programs;
+mod proxied;
 #[path = "../../config/tests/dns_oracle/random.rs"]
 #[allow(dead_code, reason = "the test of random clusters uses all of it")]
 mod random;
@@ -80,6 +81,7 @@ fn main() {
         modes::TESTS,
         names::TESTS,
         network::TESTS,
+        proxied::TESTS,
         digs::TESTS,
         floods::TESTS,
         ports::TESTS,

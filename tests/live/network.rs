@@ -82,7 +82,7 @@ spec.nodeName = "node-b"
 "#;
 
 /// The health of a node, as the load balancer of a Service sees it.
-fn health(lab: &Lab, service: &str, node: &str) -> Result<String, Failed> {
+pub(crate) fn health(lab: &Lab, service: &str, node: &str) -> Result<String, Failed> {
     let all = lab.get("backendservices")?;
     let found = all.iter().find(|at| at["metadata"]["name"] == service).ok_or("no such")?;
     let nodes = found["backends"].as_array().ok_or("no nodes")?;
@@ -117,7 +117,7 @@ fn fetch_soon(target: &str) -> Option<String> {
 }
 
 /// Whether a connection to the echo server still is one.
-fn echoes(stream: &mut TcpStream, patience: Duration) -> bool {
+pub(crate) fn echoes(stream: &mut TcpStream, patience: Duration) -> bool {
     let mut room = [0; 5];
     stream.set_read_timeout(Some(patience)).is_ok()
         && stream.write_all(b"hello").is_ok()

@@ -62,6 +62,105 @@ match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["*"] }} }}
     assert_eq!(line["statusDetails"], "response_sent_by_backend", "{line}");
 }
 
+/// A policy of one rule beside the one for all others.
+fn gate(rule: &str) -> String {
+    with(&format!(
+        r#"
+[[backend-config]]
+metadata = {{ name = "web" }}
+spec = {{ securityPolicy = {{ name = "gate" }} }}
+
+[[security-policy]]
+metadata = {{ name = "gate" }}
+[[security-policy.spec.rule]]
+priority = 1000
+{rule}
+[[security-policy.spec.rule]]
+action = "allow"
+priority = 2147483647
+match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["*"] }} }}
+"#
+    ))
+}
+
+#[tokio::test]
+async fn a_condition_says_whom_a_rule_is_for() {
+    let rule = r#"
+action = "deny(403)"
+match.expr.expression = """inIpRange(origin.ip, '127.0.0.0/8') && request.method == 'GET' &&
+    (request.path.matches('^/admin(/|$)') || request.headers['user-agent'].contains('Bad'))"""
+"#;
+    let bed = Bed::new(&gate(rule), |_, _| answer(200, &[], "in")).await;
+    for (path, agent, status) in [
+        ("/admin", "curl", 403),
+        ("/admin/users?a=b", "curl", 403),
+        ("/administration", "curl", 200),
+        ("/", "Bad/1", 403),
+        ("/", "Good/1", 200),
+    ] {
+        let told = bed.get(path, &[("user-agent", agent)]).await;
+        assert_eq!(told.status, status, "{path} {agent}");
+    }
+    // a field that is not there is no answer, and what is asked of it holds for nobody
+    assert_eq!(bed.get("/", &[]).await.status, 200);
+    assert_eq!(bed.ask("POST", "/admin", &[]).await.status, 200);
+    let line = bed.log.lock().unwrap().first().unwrap().clone();
+    assert_eq!(line["enforcedSecurityPolicy"]["priority"], 1000, "{line}");
+}
+
+#[tokio::test]
+async fn so_many_requests_of_a_client_are_let_through() {
+    let rule = |action: &str, more: &str| {
+        gate(&format!(
+            r#"
+action = "{action}"
+match.expr.expression = "request.path.startsWith('/')"
+[security-policy.spec.rule.rateLimitOptions]
+conformAction = "allow"
+exceedAction = "deny(429)"
+enforceOnKeyConfigs = [{{ enforceOnKeyType = "IP" }}, {{ enforceOnKeyType = "HTTP_HEADER", enforceOnKeyName = "X-User" }}]
+rateLimitThreshold = {{ count = 3, intervalSec = 3600 }}
+{more}"#
+        ))
+    };
+    let mut bed = Bed::new(&rule("throttle", ""), |_, _| answer(200, &[], "in")).await;
+    let mut statuses = Vec::new();
+    for user in ["ada", "ada", "ada", "ada", "bob", "ada"] {
+        statuses.push(bed.get("/", &[("x-user", user)]).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 200, 429], "each client for itself");
+    assert_eq!(bed.count(), 4, "what is beyond goes nowhere");
+    let last = |bed: &Bed| bed.log.lock().unwrap().last().unwrap().clone();
+    let line = last(&bed);
+    let policy = &line["enforcedSecurityPolicy"];
+    assert_eq!(policy["configuredAction"], "THROTTLE", "{line}");
+    assert_eq!(policy["outcome"], "DENY", "{line}");
+    assert_eq!(policy["rateLimitAction"]["outcome"], "RATE_LIMIT_THRESHOLD_EXCEED", "{line}");
+    // a preview counts and refuses nobody
+    bed.publish(
+        &rule("throttle", "").replace("priority = 1000", "priority = 1001\npreview = true"),
+    )
+    .await;
+    for _ in 0..4 {
+        assert_eq!(bed.get("/", &[("x-user", "ada")]).await.status, 200);
+    }
+    let line = last(&bed);
+    assert_eq!(line["previewSecurityPolicy"]["outcome"], "DENY", "{line}");
+    assert_eq!(line["enforcedSecurityPolicy"]["outcome"], "ACCEPT", "{line}");
+    // who is banned is so for what would have been let through, too
+    let ban = "banDurationSec = 3600\nbanThreshold = { count = 1, intervalSec = 3600 }";
+    let ban = rule("rate_based_ban", ban).replace("priority = 1000", "priority = 1002");
+    bed.publish(&ban).await;
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(bed.get("/", &[("x-user", "eve")]).await.status);
+    }
+    assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+    let line = last(&bed);
+    let policy = &line["enforcedSecurityPolicy"];
+    assert_eq!(policy["rateLimitAction"]["outcome"], "BAN_THRESHOLD_EXCEED", "{line}");
+}
+
 #[tokio::test]
 async fn who_does_not_say_who_they_are_is_sent_to_where_they_can() {
     let lab = with(

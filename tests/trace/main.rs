@@ -14,6 +14,7 @@ mod links;
 #[allow(dead_code, reason = "another test reads all that it says")]
 mod naive;
 mod pairs;
+mod proxied;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use super::{accept, cidr, labels, one_of};
 use crate::error::Findings;
+use crate::network_balancer::{IP_MODE, IP_MODES};
 use crate::path::Path;
 use crate::syntax;
 
@@ -59,6 +60,7 @@ pub(super) fn check(service: &Service, findings: &mut Findings) {
     };
     one_of(findings, path.key("type"), spec.type_.as_deref(), &ServiceType::NAMES);
     topology_mode(service, findings);
+    ip_modes(service, findings);
     labels(path.key("selector"), spec.selector.as_ref(), findings);
     ports::check(path, spec, findings);
     addresses::check(path, spec, findings);
@@ -111,6 +113,28 @@ fn topology_mode(service: &Service, findings: &mut Findings) {
                 format!("`{key}` has no effect here: no zone says how many processors it has");
             let help = "write spec.trafficDistribution: PreferClose";
             findings.warning(annotations.key(key), message, help);
+        }
+    }
+}
+
+/// Source: `ValidateLoadBalancerStatus` of Kubernetes; KEP-1860.
+fn ip_modes(service: &Service, findings: &mut Findings) {
+    let path = Path::Root.key("metadata");
+    let path = path.key("annotations");
+    let annotations = service.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|all| all.get(IP_MODE)).map(String::as_str);
+    one_of(findings, path.key(IP_MODE), asked, &IP_MODES);
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+    let path = Path::Root.key("status");
+    let path = path.key("loadBalancer");
+    let path = path.key("ingress");
+    for (index, at) in ingress.iter().enumerate() {
+        let path = path.index(index);
+        one_of(findings, path.key("ipMode"), at.ip_mode.as_deref(), &IP_MODES);
+        if at.ip_mode.is_some() && at.ip.is_none() {
+            let message = "a mode belongs to an address, and there is none";
+            findings.error(path.key("ipMode"), message, "write `ip`, or remove it");
         }
     }
 }

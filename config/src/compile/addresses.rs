@@ -9,6 +9,7 @@ use super::parse_net;
 use super::service::{Health, Part, PortFrontends, Site, Vip};
 use crate::Cluster;
 use crate::endpoints::{NOWHERE, NodeIndex, PortCandidates};
+use crate::network_balancer::is_vip;
 
 /// The cluster IPs of a Service; none if it is headless.
 pub(super) fn cluster_ips(spec: &ServiceSpec) -> impl Iterator<Item = IpAddr> {
@@ -39,8 +40,6 @@ impl Addresses {
         let is_balancer = spec.type_.as_deref() == Some("LoadBalancer");
         let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
-        // with any other mode packets have to go out to the load balancer first
-        let is_vip = |mode: Option<&str>| matches!(mode, None | Some("VIP"));
         let vips =
             ingress.iter().filter(|ingress| is_balancer && is_vip(ingress.ip_mode.as_deref()));
         Self {

@@ -32,7 +32,7 @@ pub struct SecurityPolicySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SecurityRule {
-    /// `allow`, `deny(403)`, `deny(404)`, `deny(502)` or `redirect`.
+    /// `allow`, `deny(403)`, `deny(404)`, `deny(502)`, `redirect`, `throttle` or `rate_based_ban`.
     pub action: String,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +48,9 @@ pub struct SecurityRule {
     /// Where clients are sent, with `redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect_options: Option<RedirectOptions>,
+    /// How many requests clients may send, with `throttle` and `rate_based_ban`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_options: Option<RateLimitOptions>,
 }
 
 /// Which clients a rule is for.
@@ -60,9 +63,72 @@ pub struct SecurityMatch {
     /// From where.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<SecurityConfig>,
-    /// A condition in the language of Cloud Armor, which is not known here.
+    /// A condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub expr: Option<serde_json::Value>,
+    pub expr: Option<SecurityExpression>,
+}
+
+/// A condition that clients meet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SecurityExpression {
+    /// In the language of Cloud Armor's rules.
+    pub expression: String,
+}
+
+/// How many requests a client may send.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RateLimitOptions {
+    /// `allow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conform_action: Option<String>,
+    /// What becomes of those beyond: `deny(403)`, `deny(404)`, `deny(429)`, `deny(502)` or
+    /// `redirect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exceed_action: Option<String>,
+    /// Where they are sent, with `redirect`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exceed_redirect_options: Option<RedirectOptions>,
+    /// What tells clients apart: `ALL` (the default), `IP`, `HTTP_HEADER` and others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce_on_key: Option<String>,
+    /// The name of the field or cookie that does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce_on_key_name: Option<String>,
+    /// Several of these together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub enforce_on_key_configs: Vec<RateLimitKey>,
+    /// How many of a client's requests are let through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_threshold: Option<RateLimitThreshold>,
+    /// How many may be beyond that before the client is banned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ban_threshold: Option<RateLimitThreshold>,
+    /// For how many seconds it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ban_duration_sec: Option<i64>,
+}
+
+/// What tells clients apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RateLimitKey {
+    /// As `enforceOnKey`.
+    pub enforce_on_key_type: String,
+    /// As `enforceOnKeyName`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enforce_on_key_name: Option<String>,
+}
+
+/// A number of requests in a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RateLimitThreshold {
+    /// The number.
+    pub count: i64,
+    /// The time, in seconds.
+    pub interval_sec: i64,
 }
 
 /// From where clients come.

@@ -8,9 +8,13 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Probe, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::model::{Backend, BackendKey, BackendPolicy, BackendProtocol, HealthCheckSpec, Place};
+use super::model::{
+    Backend, BackendKey, BackendPart, BackendPolicy, BackendProtocol, HealthCheckSpec, Persistence,
+    PersistenceKind, Place,
+};
 use super::{backend_tls, policies};
 use crate::endpoints::{Candidate, Gathering, Places, Sources, gather};
+use crate::network_balancer::{self, may_be_balanced};
 use crate::{Cluster, Observed, Pod};
 
 /// How long a request may take at a backend.
@@ -68,7 +72,7 @@ impl<'c> Backends<'c> {
         namespace: &str,
         name: &str,
         port: PortRef<'_>,
-        protocol: &str,
+        part: BackendPart,
     ) -> Result<Arc<Backend>, String> {
         let Some(service) = self.cluster.service(namespace, name) else {
             return Err(format!("there is no Service {namespace}/{name}"));
@@ -78,6 +82,7 @@ impl<'c> Backends<'c> {
             return Err(format!("the Service {namespace}/{name} is the name of a host elsewhere"));
         }
         let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+        let protocol = if part == BackendPart::Datagrams { "UDP" } else { "TCP" };
         let is_it = |at: &&ServicePort| {
             let is_named = match port {
                 PortRef::Number(number) => at.port == number,
@@ -96,6 +101,7 @@ impl<'c> Backends<'c> {
             namespace: namespace.to_owned(),
             service: name.to_owned(),
             port: u16::try_from(at.port).unwrap_or_default(),
+            part,
         };
         if let Some(made) = self.made.get(&key) {
             return Ok(Arc::clone(made));
@@ -103,6 +109,72 @@ impl<'c> Backends<'c> {
         let backend = Arc::new(self.make(key.clone(), service, index, at)?);
         self.made.insert(key, Arc::clone(&backend));
         Ok(backend)
+    }
+
+    /// The backend of the Service's own load balancer: its node ports, or its pods where it has
+    /// none.
+    ///
+    /// Source: KEP-1860: a proxy sends to a node's address and the node port, or to a pod's.
+    pub(super) fn of_service(
+        &mut self,
+        service: &Service,
+        index: usize,
+        port: &ServicePort,
+        part: BackendPart,
+    ) -> Arc<Backend> {
+        let key = BackendKey {
+            namespace: service.metadata.namespace.clone().unwrap_or_default(),
+            service: service.metadata.name.clone().unwrap_or_default(),
+            port: u16::try_from(port.port).unwrap_or_default(),
+            part,
+        };
+        let settings = &self.cluster.settings.gateway;
+        let nodes = self.nodes(&key, port);
+        let is_neg = nodes.is_err();
+        let mut places = nodes.unwrap_or_else(|_| self.endpoints(service, index));
+        let spec = service.spec.as_ref();
+        let own = spec.and_then(|spec| u16::try_from(spec.health_check_node_port?).ok());
+        let own = own.filter(|port| *port != 0);
+        let health_check = if is_neg {
+            let is_http = false;
+            HealthCheckSpec { is_http, ..self.health_check(&places) }
+        } else {
+            places.retain(|place| {
+                let node = place.node.as_deref().and_then(|name| self.cluster.node(name));
+                node.is_some_and(|node| may_be_balanced(node))
+            });
+            // where nodes keep what they are handed, those without endpoints drop it
+            places.iter_mut().for_each(|place| place.is_waiting = own.is_some());
+            let check = network_balancer::check(own, settings);
+            HealthCheckSpec {
+                path: check.path.to_owned(),
+                port: Some(check.port),
+                interval: check.interval,
+                timeout: check.timeout,
+                healthy: check.healthy,
+                unhealthy: check.unhealthy,
+                ..HealthCheckSpec::default()
+            }
+        };
+        let by_client = spec.and_then(|spec| spec.session_affinity.as_deref()) == Some("ClientIP");
+        let affinity = by_client.then(|| Persistence {
+            kind: PersistenceKind::ClientIp,
+            name: String::new(),
+            max_age: None,
+        });
+        let backend = Arc::new(Backend {
+            key: key.clone(),
+            protocol: BackendProtocol::default(),
+            is_neg,
+            places,
+            health_check,
+            affinity,
+            timeout: TIMEOUT,
+            draining: Some(settings.draining),
+            policy: BackendPolicy::default(),
+        });
+        self.made.insert(key, Arc::clone(&backend));
+        backend
     }
 
     fn make(
@@ -114,10 +186,13 @@ impl<'c> Backends<'c> {
     ) -> Result<Backend, String> {
         let is_neg = has_neg(service);
         let places = if is_neg { self.endpoints(service, index) } else { self.nodes(&key, port)? };
+        let mut health_check = self.health_check(&places);
+        // whatever is spoken there, it need not be HTTP
+        health_check.is_http = key.part == BackendPart::Requests;
         let mut backend = Backend {
             protocol: protocol(service, port),
             is_neg,
-            health_check: self.health_check(&places),
+            health_check,
             key,
             places,
             affinity: None,

@@ -15,7 +15,7 @@ use super::layer4;
 use super::listener::{self, Prepared};
 use super::listener_set;
 use super::matching::Match;
-use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind};
+use super::model::{BackendPart, Listener, Routing, Rule, Serve, Socket, SocketKind};
 use super::rules::{Owner, Reader};
 use super::table::{Age, Candidate, RouteTable};
 use crate::gateway_api::{
@@ -39,7 +39,7 @@ pub(crate) fn is_served(
 /// A route of any kind, as far as attaching goes.
 struct Facts<'r> {
     kind: &'static str,
-    protocol: &'static str,
+    part: BackendPart,
     metadata: &'r ObjectMeta,
     hostnames: &'r [String],
     parents: &'r [ParentReference],
@@ -92,11 +92,11 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
         routing.grpc_routes.push(Arc::new(route));
     }
     macro_rules! layer4 {
-        ($list:ident, $kind:literal, $protocol:literal, $hosts:expr) => {
+        ($list:ident, $kind:literal, $part:expr, $hosts:expr) => {
             for route in &objects.$list {
                 let spec = &route.spec;
                 let facts = Facts {
-                    protocol: $protocol,
+                    part: $part,
                     ..facts($kind, &route.metadata, $hosts(spec), &spec.parent_refs)
                 };
                 let status = all.add(&facts, &grants, backends, |reader| {
@@ -109,9 +109,9 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
             }
         };
     }
-    layer4!(tls_routes, "TLSRoute", "TCP", tls_hosts);
-    layer4!(tcp_routes, "TCPRoute", "TCP", no_hosts);
-    layer4!(udp_routes, "UDPRoute", "UDP", no_hosts);
+    layer4!(tls_routes, "TLSRoute", BackendPart::Connections, tls_hosts);
+    layer4!(tcp_routes, "TCPRoute", BackendPart::Connections, no_hosts);
+    layer4!(udp_routes, "UDPRoute", BackendPart::Datagrams, no_hosts);
     all.finish(&mut routing);
     routing
 }
@@ -130,7 +130,7 @@ fn facts<'r>(
     hostnames: &'r [String],
     parents: &'r [ParentReference],
 ) -> Facts<'r> {
-    Facts { kind, protocol: "TCP", metadata, hostnames, parents }
+    Facts { kind, part: BackendPart::Requests, metadata, hostnames, parents }
 }
 
 struct All<'c> {
@@ -147,10 +147,10 @@ impl<'c> All<'c> {
         backends: &mut Backends<'c>,
         read: impl FnOnce(&mut Reader<'_, 'c>) -> Does,
     ) -> RouteStatus {
-        let Facts { kind, protocol, metadata, hostnames, parents } = *facts;
+        let Facts { kind, part, metadata, hostnames, parents } = *facts;
         let namespace = metadata.namespace.as_deref().unwrap_or_default();
         let name = metadata.name.as_deref().unwrap_or_default();
-        let owner = Owner { kind, namespace, name, protocol };
+        let owner = Owner { kind, namespace, name, part };
         let mut reader = Reader { owner, backends, grants, problems: Vec::new() };
         let does = read(&mut reader);
         let problems = reader.problems;
@@ -213,6 +213,7 @@ impl<'c> All<'c> {
                     terms: gateway.terms.clone(),
                     clients: prepared.clients.clone(),
                     identity: identity.cloned(),
+                    admitted: Vec::new(),
                     serve,
                 });
                 let port = u16::try_from(prepared.spec.port).unwrap_or_default();

@@ -14,7 +14,9 @@ use super::front::{self, Front};
 use super::host::HostPattern;
 use super::listener::secret_certificate;
 use super::matching::{Match, PathMatch};
-use super::model::{Listener, Routing, Rule, Serve, Socket, SocketKind, Target, TargetBackend};
+use super::model::{
+    BackendPart, Listener, Routing, Rule, Serve, Socket, SocketKind, Target, TargetBackend,
+};
 use super::table::{Candidate, RouteTable};
 use crate::{Cluster, GatewaySettings, Observed};
 
@@ -158,6 +160,7 @@ impl Shared {
                 terms: front.terms.clone(),
                 clients: None,
                 identity: None,
+                admitted: Vec::new(),
                 serve: Serve::Http(RouteTable::of_ingresses(candidates, fallback)),
             });
             let same = |at: &&mut Socket| (at.address, at.port, at.kind) == (address, port, kind);
@@ -234,7 +237,7 @@ impl Reader<'_, '_> {
             Some(name) => PortRef::Name(name),
             None => PortRef::Number(port.and_then(|port| port.number).unwrap_or(0)),
         };
-        self.backends.of(self.namespace, &service.name, port, "TCP")
+        self.backends.of(self.namespace, &service.name, port, BackendPart::Requests)
     }
 
     /// The certificates of an Ingress; those that cannot be used are told, and left out.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::Ingress;
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
@@ -111,8 +112,17 @@ pub struct Listener {
     pub clients: Option<Arc<RootCertStore>>,
     /// The certificate that is shown to backends that ask for one.
     pub identity: Option<Arc<CertifiedKey>>,
+    /// The only addresses of clients that it is for; none: all.
+    pub admitted: Vec<IpNet>,
     /// What is done.
     pub serve: Serve,
+}
+
+impl Listener {
+    /// Whether it is for a client.
+    pub fn admits(&self, client: IpAddr) -> bool {
+        self.admitted.is_empty() || self.admitted.iter().any(|range| range.contains(&client))
+    }
 }
 
 /// What is done with what comes in.
@@ -302,11 +312,51 @@ pub struct BackendKey {
     pub service: String,
     /// The port, host order.
     pub port: u16,
+    /// Whose it is: routes' or the Service's own.
+    pub part: BackendPart,
+}
+
+impl BackendKey {
+    /// What people call the backend within its namespace.
+    pub fn name(&self) -> String {
+        format!("{}-{}{}", self.service, self.port, self.part.suffix())
+    }
 }
 
 impl std::fmt::Display for BackendKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}/{}:{}", self.namespace, self.service, self.port)
+        let Self { namespace, service, port, part } = self;
+        write!(formatter, "{namespace}/{service}:{port}{}", part.suffix())
+    }
+}
+
+/// Which of the backends that a port of a Service may be: a number may stand for a port of TCP and
+/// one of UDP, and a load balancer of the Service itself reaches nodes where a route's reaches pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackendPart {
+    /// What gets the requests of routes and Ingresses.
+    #[default]
+    Requests,
+    /// What gets the connections of routes.
+    Connections,
+    /// What gets the datagrams of routes.
+    Datagrams,
+    /// What gets the connections of the Service's own load balancer.
+    OwnConnections,
+    /// What gets its datagrams.
+    OwnDatagrams,
+}
+
+impl BackendPart {
+    /// What tells it from the others in names.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Requests => "",
+            Self::Connections => "-tcp",
+            Self::Datagrams => "-udp",
+            Self::OwnConnections => "-proxy-tcp",
+            Self::OwnDatagrams => "-proxy-udp",
+        }
     }
 }
 
@@ -347,6 +397,16 @@ pub struct Backend {
     pub draining: Option<Duration>,
     /// What else is done with its requests.
     pub policy: BackendPolicy,
+}
+
+impl Backend {
+    /// Whether its places are checked: where datagrams are taken nobody answers, unless another port
+    /// is named.
+    pub fn is_checked(&self) -> bool {
+        let has_datagrams =
+            matches!(self.key.part, BackendPart::Datagrams | BackendPart::OwnDatagrams);
+        !has_datagrams || self.health_check.port.is_some()
+    }
 }
 
 /// A place that serves a backend.

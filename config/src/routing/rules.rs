@@ -6,7 +6,9 @@ use super::attach::Grants;
 use super::backends::{Backends, PortRef};
 use super::filters::filters;
 use super::matching::{Match, PathMatch, ValueMatch, expression};
-use super::model::{Backend, Persistence, PersistenceKind, Rule, Target, TargetBackend, Timeouts};
+use super::model::{
+    Backend, BackendPart, Persistence, PersistenceKind, Rule, Target, TargetBackend, Timeouts,
+};
 use super::time::timeout;
 use crate::gateway_api::{
     BackendReference, GrpcMatch, GrpcRule, HttpRule, L4Rule, RouteBackend, RouteFilter, RouteMatch,
@@ -20,8 +22,8 @@ pub(super) struct Owner<'r> {
     pub(super) kind: &'static str,
     pub(super) namespace: &'r str,
     pub(super) name: &'r str,
-    /// `TCP` or `UDP`.
-    pub(super) protocol: &'static str,
+    /// What its Services get.
+    pub(super) part: BackendPart,
 }
 
 /// A reference that cannot be used: the reason of the condition, and what is wrong.
@@ -85,7 +87,7 @@ impl Reader<'_, '_> {
     }
 
     fn name(&self, index: usize, name: Option<&str>) -> String {
-        let Owner { kind, namespace, name: of, protocol: _ } = self.owner;
+        let Owner { kind, namespace, name: of, part: _ } = self.owner;
         match name {
             Some(name) => format!("{kind} {namespace}/{of}, rule {name}"),
             None => format!("{kind} {namespace}/{of}, rule {index}"),
@@ -140,7 +142,7 @@ impl Reader<'_, '_> {
         }
         let port = PortRef::Number(reference.port.unwrap_or(0));
         self.backends
-            .of(namespace, &reference.name, port, self.owner.protocol)
+            .of(namespace, &reference.name, port, self.owner.part)
             .map_err(|message| ("BackendNotFound", message))
     }
 }

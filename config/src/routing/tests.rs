@@ -1,6 +1,7 @@
 //! Objects to rules, and rules to requests.
 
 mod policies;
+mod services;
 mod standard;
 
 use std::borrow::Cow;

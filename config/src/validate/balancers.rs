@@ -340,7 +340,7 @@ pub(super) fn upper_half(range: &IpNet) -> Addresses {
 
 /// The host that has a load balancer's address, and addresses from which it reaches backends: those
 /// of a subnet for proxies, if there is one.
-fn host(
+pub(super) fn host(
     address: IpAddr,
     has_v6: bool,
     subnet: Option<IpNet>,

@@ -82,13 +82,16 @@ pub fn key(backend: &Backend, client: IpAddr, headers: Option<&HeaderMap>) -> Op
 /// The place of a backend whose turn it is, among those that are healthy; with a key, always the
 /// same one for it.
 pub fn place<'b>(shared: &Shared, backend: &'b Backend, key: Option<u64>) -> Option<&'b Place> {
-    let places = shared.health.usable(backend);
-    if let Some(key) = key {
-        // the place of the highest score: others keep theirs when one goes
-        return places.into_iter().max_by_key(|place| hash((key, place.address)));
-    }
-    let turn = shared.turns.next(&backend.key);
-    places.get(turn.checked_rem(places.len())?).copied()
+    shared.health.choose(backend, |usable| {
+        if let Some(key) = key {
+            // the place of the highest score: others keep theirs when one goes
+            return usable.iter().max_by_key(|place| hash((key, place.address)));
+        }
+        let count = usable.iter().count();
+        let turn = shared.turns.next(&backend.key);
+        // who turns ill meanwhile is the next one's business
+        usable.iter().nth(turn.checked_rem(count)?).or_else(|| usable.iter().next())
+    })
 }
 
 fn hash(what: impl Hash) -> u64 {
@@ -112,6 +115,7 @@ pub fn known<'r>(shared: &Shared, rule: &'r Rule, wanted: &str) -> Option<(&'r T
 
 /// The place of a backend that a token stands for.
 pub fn known_place<'b>(shared: &Shared, backend: &'b Backend, wanted: &str) -> Option<&'b Place> {
-    let mut places = shared.health.usable(backend).into_iter();
-    places.find(|place| token(place.address) == wanted)
+    shared
+        .health
+        .choose(backend, |usable| usable.iter().find(|place| token(place.address) == wanted))
 }

@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::request::{self, Client};
-use super::{Shared, stream, tls};
+use super::stream::{self, Passed};
+use super::{Shared, tls};
 use crate::agents::listen;
 
 /// How long a client may take to agree on TLS.
@@ -78,7 +79,7 @@ async fn secure(shared: Arc<Shared>, place: SocketAddr, stream: TcpStream) {
     if let Serve::Passthrough(rules) = &listener.serve {
         let rule = rules.iter().find(|(host, _)| host.matches(asked));
         if let Some((_, rule)) = rule {
-            stream::pass_on(&shared, place, peer, stream, rule).await;
+            stream::pass_on(&shared, (place, peer), stream, Passed::AsItIs, rule).await;
         }
         return;
     }
@@ -94,7 +95,8 @@ async fn secure(shared: Arc<Shared>, place: SocketAddr, stream: TcpStream) {
         }
         Serve::Stream(rules) | Serve::Passthrough(rules) => {
             if let Some((_, rule)) = rules.iter().find(|(host, _)| host.matches(asked)) {
-                stream::pass_on(&shared, place, peer, secured, rule).await;
+                let passed = Passed::OutOf(listener.identity.clone());
+                stream::pass_on(&shared, (place, peer), secured, passed, rule).await;
             }
         }
     }
@@ -105,9 +107,10 @@ async fn passed_on(shared: Arc<Shared>, place: SocketAddr, stream: TcpStream) {
     let table = shared.table();
     let listener: Option<&Arc<Listener>> =
         table.connections(place).and_then(|socket| socket.listeners.first());
-    let Some(Serve::Stream(rules)) = listener.map(|listener| &listener.serve) else { return };
+    let Some(listener) = listener.filter(|listener| listener.admits(peer.ip())) else { return };
+    let Serve::Stream(rules) = &listener.serve else { return };
     if let Some((_, rule)) = rules.first() {
-        stream::pass_on(&shared, place, peer, stream, rule).await;
+        stream::pass_on(&shared, (place, peer), stream, Passed::AsItIs, rule).await;
     }
 }
 

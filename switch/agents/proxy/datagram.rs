@@ -68,6 +68,9 @@ async fn associate(
     let table = shared.table();
     let listener = table.datagrams(place)?.listeners.first()?;
     let Serve::Stream(rules) = &listener.serve else { return None };
+    if !listener.admits(client.ip()) {
+        return None;
+    }
     let (_, rule) = rules.first()?;
     let target = choose::target(shared, rule)?;
     let TargetBackend::Service(backend) = &target.backend else { return None };

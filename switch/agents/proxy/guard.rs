@@ -2,16 +2,18 @@
 //! they are.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use kswitch_config::routing::{Backend, SecurityAction, SecurityRule};
+use kswitch_config::routing::{self, Backend, SecurityAction, SecurityRule, Visit};
 
-use super::identity;
+use super::limits::Counted;
 use super::pool::Body;
-use super::record::{Verdict, Way};
-use super::request::{Going, Refusal, empty};
+use super::record::{Said, Verdict, Way};
+use super::request::{Client, Going, Refusal, empty};
+use super::{head, identity};
 
 /// What a client is answered that may not ask a backend; `None`: it may.
 ///
@@ -23,7 +25,7 @@ pub(super) fn check(
     parts: &mut Parts,
     way: &mut Way,
 ) -> Result<Option<Response<Body>>, Refusal> {
-    if let Some(answer) = security(going, backend, way)? {
+    if let Some(answer) = security(going, backend, parts, way)? {
         return Ok(Some(answer));
     }
     let Some(audience) = &backend.policy.identity else { return Ok(None) };
@@ -33,20 +35,47 @@ pub(super) fn check(
 fn security(
     going: Going<'_>,
     backend: &Backend,
+    parts: &Parts,
     way: &mut Way,
 ) -> Result<Option<Response<Body>>, Refusal> {
     let Some(policy) = &backend.policy.security else { return Ok(None) };
-    let judgement = policy.judge(going.client.peer.ip());
-    let told = |rule: &SecurityRule| (rule.priority, word(&rule.action));
-    let action = judgement.enforced.map(|rule| &rule.action);
+    let request = routing::Request {
+        host: going.host,
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query(),
+        headers: &head::Fields(&parts.headers),
+    };
+    let Client { shared, peer, scheme, .. } = &**going.client;
+    let visit = Visit { client: peer.ip(), scheme, request: &request };
+    let judgement = policy.judge(&visit);
+    let count = |rule: &SecurityRule| match &rule.action {
+        SecurityAction::Limit(limit) => {
+            let place = (&backend.key, policy.name.as_str(), rule.priority);
+            Some(shared.limits.count(place, limit, &visit, Instant::now()))
+        }
+        _ => None,
+    };
+    // previews are counted like all others, and hold nobody up
+    let previewed = judgement.preview.and_then(count);
+    let counted = judgement.enforced.and_then(count);
+    let action = judgement.enforced.map(|rule| settled(&rule.action, counted));
+    let is_good = |action: Option<&SecurityAction>| {
+        matches!(action, None | Some(SecurityAction::Allow | SecurityAction::Limit(_)))
+    };
+    let told = |rule: &SecurityRule, counted: Option<Counted>| Said {
+        priority: rule.priority,
+        action: word(&rule.action),
+        is_let_through: is_good(Some(settled(&rule.action, counted))),
+        counted,
+    };
     way.security = Some(Arc::new(Verdict {
         policy: policy.name.clone(),
-        enforced: judgement.enforced.map(told),
-        preview: judgement.preview.map(told),
-        is_let_through: matches!(action, None | Some(SecurityAction::Allow)),
+        enforced: judgement.enforced.map(|rule| told(rule, counted)),
+        preview: judgement.preview.map(|rule| told(rule, previewed)),
     }));
     match action {
-        None | Some(SecurityAction::Allow) => Ok(None),
+        None | Some(SecurityAction::Allow | SecurityAction::Limit(_)) => Ok(None),
         Some(SecurityAction::Deny(status)) => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::FORBIDDEN);
             Err(Refusal::new(status, "denied_by_security_policy"))
@@ -63,11 +92,21 @@ fn security(
     }
 }
 
+/// What an action comes to for a client that was counted.
+fn settled(action: &SecurityAction, counted: Option<Counted>) -> &SecurityAction {
+    match (action, counted) {
+        (SecurityAction::Limit(limit), Some(Counted::Beyond | Counted::Banned)) => &limit.exceed,
+        _ => action,
+    }
+}
+
 /// Source: Cloud Armor, `configuredAction`.
 fn word(action: &SecurityAction) -> String {
     match action {
         SecurityAction::Allow => "ALLOW".to_owned(),
         SecurityAction::Deny(status) => format!("DENY({status})"),
         SecurityAction::Redirect(_) => "REDIRECT".to_owned(),
+        SecurityAction::Limit(limit) if limit.ban.is_some() => "RATE_BASED_BAN".to_owned(),
+        SecurityAction::Limit(_) => "THROTTLE".to_owned(),
     }
 }

@@ -126,6 +126,12 @@ pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     pairs.find(|(at, _)| *at == name).map(|(_, value)| value.to_owned())
 }
 
+/// The same in the value of a field; of several fields, with commas between them.
+pub fn cookie_of<'c>(cookies: &'c str, name: &str) -> Option<&'c str> {
+    let mut pairs = cookies.split([';', ',']).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(at, _)| *at == name).map(|(_, value)| value)
+}
+
 /// A field of a head, if it can be one.
 pub fn field(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name.parse().ok()?, HeaderValue::try_from(value).ok()?))

@@ -30,27 +30,16 @@ pub struct Health {
 }
 
 impl Health {
-    /// The places of a backend that may be used.
-    pub fn usable<'b>(&self, backend: &'b Backend) -> Vec<&'b Place> {
+    /// Chooses among the places of a backend that may be used, without setting them apart first.
+    pub fn choose<'b, T>(&self, backend: &'b Backend, by: impl FnOnce(&Usable<'b, '_>) -> T) -> T {
         let checked = self.checked.read().unwrap_or_else(PoisonError::into_inner);
-        // what was never checked may be used: a lab is not kept waiting at its start
-        let streaks = checked.get(&backend.key);
-        let is_healthy = |place: &&Place| {
-            let streak = streaks.and_then(|streaks| streaks.get(&place.address));
-            streak.map_or(!place.is_waiting, |streak| streak.is_healthy)
-        };
-        let mut usable: Vec<_> = backend.places.iter().filter(is_healthy).collect();
         let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
-        if failed.is_empty() {
-            return usable;
-        }
-        let is_passed_over = |place: &&Place| {
-            failed.get(&place.address).is_some_and(|since| since.elapsed() < PASSED_OVER)
-        };
-        if !usable.iter().all(is_passed_over) {
-            usable.retain(|place| !is_passed_over(place));
-        }
-        usable
+        let (streaks, failed) = (checked.get(&backend.key), &*failed);
+        let mut usable = Usable { places: &backend.places, streaks, failed, passes_over: false };
+        // where none is left they are tried all the same
+        usable.passes_over =
+            !failed.is_empty() && usable.iter().any(|place| !usable.is_passed_over(place));
+        by(&usable)
     }
 
     /// Whether a place is healthy; `None` if it was never checked.
@@ -101,6 +90,34 @@ impl Health {
     }
 }
 
+/// The places of a backend that may be used.
+#[derive(Debug)]
+pub struct Usable<'b, 'h> {
+    places: &'b [Place],
+    streaks: Option<&'h HashMap<SocketAddr, Streak>>,
+    failed: &'h HashMap<SocketAddr, Instant>,
+    /// Whether those that could not be connected to are passed over.
+    passes_over: bool,
+}
+
+impl<'b> Usable<'b, '_> {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &'b Place> {
+        let usable = self.places.iter().filter(|place| self.is_healthy(place));
+        usable.filter(|place| !self.passes_over || !self.is_passed_over(place))
+    }
+
+    /// What was never checked may be used: a lab is not kept waiting at its start.
+    fn is_healthy(&self, place: &Place) -> bool {
+        let streak = self.streaks.and_then(|streaks| streaks.get(&place.address));
+        streak.map_or(!place.is_waiting, |streak| streak.is_healthy)
+    }
+
+    fn is_passed_over(&self, place: &Place) -> bool {
+        self.failed.get(&place.address).is_some_and(|since| since.elapsed() < PASSED_OVER)
+    }
+}
+
 /// Checks the places of all backends, each as its check says, until the task is aborted.
 pub(super) async fn check(shared: Arc<Shared>) {
     let mut due: HashMap<(BackendKey, SocketAddr), Instant> = HashMap::new();
@@ -111,7 +128,7 @@ pub(super) async fn check(shared: Arc<Shared>) {
         shared.health.keep(&backends);
         due.retain(|(key, _), _| backends.iter().any(|backend| backend.key == *key));
         let now = Instant::now();
-        for backend in &backends {
+        for backend in backends.iter().filter(|backend| backend.is_checked()) {
             for place in &backend.places {
                 let next = due.entry((backend.key.clone(), place.address)).or_insert(now);
                 let Some(from) = from.filter(|_| *next <= now) else { continue };

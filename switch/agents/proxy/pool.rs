@@ -14,6 +14,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kswitch_config::routing::{BackendProtocol, BackendTls};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -70,11 +71,19 @@ impl To {
 /// A connection, and since when it has not been used.
 type Waiting = (Line, Instant);
 
+/// The TLS of a key, the certificate that is shown, and what is spoken in it.
+type TlsKey = (u64, Option<usize>, &'static [u8]);
+
+/// What is ready to speak TLS; the certificate is held, so that no other has its place in memory.
+type Ready = (Option<Arc<CertifiedKey>>, Arc<ClientConfig>);
+
 /// Connections to backends.
 #[derive(Debug, Default)]
 pub struct Pool {
     idle: Mutex<HashMap<Key, Vec<Waiting>>>,
     shared: Mutex<HashMap<Key, http2::SendRequest<Body>>>,
+    /// What was made ready to speak TLS with places.
+    tls: Mutex<HashMap<TlsKey, Ready>>,
     /// By place, what is dropped to end its connections.
     lives: Mutex<HashMap<SocketAddr, watch::Sender<()>>>,
 }
@@ -92,7 +101,28 @@ pub enum Failure {
 }
 
 impl Pool {
-    /// Forgets connections to places that no backend has any more.
+    /// How TLS is spoken with a place.
+    fn tls(
+        &self,
+        tls: u64,
+        policy: Option<&BackendTls>,
+        identity: Option<&Arc<CertifiedKey>>,
+        alpn: &'static [u8],
+    ) -> Result<Arc<ClientConfig>, Error> {
+        let key = (tls, identity.map(|own| Arc::as_ptr(own).addr()), alpn);
+        let mut ready = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, config)) = ready.get(&key) {
+            return Ok(Arc::clone(config));
+        }
+        let config = match policy {
+            Some(policy) => tls::verifying(policy, identity, alpn)?,
+            None => tls::client(identity, alpn),
+        };
+        ready.insert(key, (identity.cloned(), Arc::clone(&config)));
+        Ok(config)
+    }
+
+    /// Forgets connections to places that no backend has any more, and what may have changed.
     pub(super) fn keep(&self, table: &Table) {
         let backends = table.routing.backends.values();
         let places: HashSet<SocketAddr> =
@@ -101,6 +131,9 @@ impl Pool {
         idle.retain(|(_, place, _), _| places.contains(place));
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|(_, place, _), _| places.contains(place));
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut lives = self.lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.retain(|place, life| places.contains(place) || life.receiver_count() > 0);
     }
 
     /// Until when connections to a place may live; its end is told as an error.
@@ -232,20 +265,34 @@ fn late() -> Error {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for T {}
 
-async fn open(shared: &Shared, to: &To, tls: u64, alpn: &[u8]) -> Result<Box<dyn Stream>, Error> {
+async fn open(
+    shared: &Shared,
+    to: &To,
+    tls: u64,
+    alpn: &'static [u8],
+) -> Result<Box<dyn Stream>, Error> {
     let stream = shared.network.connect(to.from, to.place).await?;
     if tls == PLAIN {
         return Ok(Box::new(stream));
     }
-    let identity = to.identity.as_ref();
-    let (name, config) = match &to.tls {
-        Some(policy) => {
-            let name = ServerName::try_from(policy.hostname.clone())?;
-            (name, tls::verifying(policy, identity, alpn)?)
-        }
-        None => (ServerName::IpAddress(to.place.ip().into()), tls::client(identity, alpn)),
+    let name = match &to.tls {
+        Some(policy) => ServerName::try_from(policy.hostname.clone())?,
+        None => ServerName::IpAddress(to.place.ip().into()),
     };
+    let config = shared.pool.tls(tls, to.tls.as_deref(), to.identity.as_ref(), alpn)?;
     Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+}
+
+/// Connects to a place, in TLS if something is said of its certificate, to pass on whatever comes.
+///
+/// # Errors
+/// It cannot be connected to, or is somebody else.
+pub(super) async fn plain(
+    shared: &Shared,
+    to: &To,
+) -> Result<impl AsyncRead + AsyncWrite + use<>, Error> {
+    let tls = to.tls.as_ref().map_or(PLAIN, |tls| tls.id);
+    open(shared, to, tls, b"").await
 }
 
 async fn connect_one(shared: &Shared, to: &To, tls: u64) -> Result<Line, Error> {

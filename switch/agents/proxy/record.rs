@@ -9,6 +9,8 @@ use hyper::{Method, Uri, Version};
 use kswitch_config::routing::{Listener, Rule};
 use serde_json::{Value, json};
 
+use super::limits::Counted;
+
 /// A request and what became of it. What it holds is shared, so that noting one costs little.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -66,12 +68,39 @@ pub struct Way {
 pub struct Verdict {
     /// Its name.
     pub policy: String,
-    /// The rule that held: its priority and what it said.
-    pub enforced: Option<(i64, String)>,
+    /// The rule that held.
+    pub enforced: Option<Said>,
     /// The one that would have held were it not a preview.
-    pub preview: Option<(i64, String)>,
-    /// Whether the client was let through.
+    pub preview: Option<Said>,
+}
+
+/// What a rule of a security policy said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Its priority.
+    pub priority: i64,
+    /// What it is to do.
+    pub action: String,
+    /// Whether the client is let through.
     pub is_let_through: bool,
+    /// What came of counting, where it counts.
+    pub counted: Option<Counted>,
+}
+
+impl Said {
+    fn to_json(&self, policy: &str) -> Value {
+        let Self { priority, action, is_let_through, counted } = self;
+        let mut said = json!({
+            "name": policy,
+            "priority": priority,
+            "configuredAction": action,
+            "outcome": if *is_let_through { "ACCEPT" } else { "DENY" },
+        });
+        if let (Some(counted), Some(said)) = (counted, said.as_object_mut()) {
+            said.insert("rateLimitAction".into(), json!({ "outcome": counted.word() }));
+        }
+        said
+    }
 }
 
 /// What a cache had of an answer.
@@ -155,22 +184,10 @@ impl Record {
             request.insert("cacheValidatedWithOriginServer".into(), was_asked.into());
         }
         if let Some(verdict) = way.security.as_deref() {
-            let Verdict { policy, enforced, preview, is_let_through } = verdict;
-            let outcome = |is_good| if is_good { "ACCEPT" } else { "DENY" };
-            let said = |(priority, action): &(i64, String), is_good| {
-                json!({
-                    "name": policy,
-                    "priority": priority,
-                    "configuredAction": action,
-                    "outcome": outcome(is_good),
-                })
-            };
-            if let Some(rule) = enforced {
-                line.insert("enforcedSecurityPolicy".into(), said(rule, *is_let_through));
-            }
-            if let Some(rule) = preview {
-                let is_good = rule.1 == "ALLOW";
-                line.insert("previewSecurityPolicy".into(), said(rule, is_good));
+            let Verdict { policy, enforced, preview } = verdict;
+            let rules = [("enforcedSecurityPolicy", enforced), ("previewSecurityPolicy", preview)];
+            for (key, rule) in rules {
+                line.extend(rule.as_ref().map(|rule| (key.to_owned(), rule.to_json(policy))));
             }
         }
         if let Some(user) = &way.user {

@@ -124,8 +124,13 @@ pub fn client(identity: Option<&Arc<CertifiedKey>>, alpn: &[u8]) -> Arc<ClientCo
     let Ok(builder) = builder.with_safe_default_protocol_versions() else { unreachable!() };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = shown(builder, identity);
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = offered(alpn);
     Arc::new(config)
+}
+
+/// What is offered to be spoken in TLS; nothing where that is others' business.
+fn offered(alpn: &[u8]) -> Vec<Vec<u8>> {
+    Some(alpn.to_vec()).filter(|alpn| !alpn.is_empty()).into_iter().collect()
 }
 
 /// With the certificate that backends are shown if they ask.
@@ -173,7 +178,7 @@ pub fn verifying(
     let builder = builder.with_safe_default_protocol_versions()?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = shown(builder, identity);
-    config.alpn_protocols = vec![alpn.to_vec()];
+    config.alpn_protocols = offered(alpn);
     Ok(Arc::new(config))
 }
 

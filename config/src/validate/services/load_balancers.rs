@@ -226,11 +226,12 @@ fn ports(spec: &ServiceSpec) -> impl Iterator<Item = (i32, &str)> {
 }
 
 fn push(service: &mut Service, address: IpAddr) {
+    let mode = network_balancer::ip_mode(service).to_owned();
     let status = service.status.get_or_insert_default();
     let balancer = status.load_balancer.get_or_insert_default();
     balancer.ingress.get_or_insert_default().push(LoadBalancerIngress {
         ip: Some(address.to_string()),
-        ip_mode: Some("VIP".to_owned()),
+        ip_mode: Some(mode),
         ..LoadBalancerIngress::default()
     });
 }
