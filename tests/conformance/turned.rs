@@ -33,6 +33,8 @@ const TURNED: &[(&str, &str, &str)] = &[
     ("l3/l3-mtu-ipv4.yaml", "as_fragments: true", "not_at_destination: true"),
     ("l3/l3-mtu-ipv4.yaml", "mtu: 1280, quotes", "mtu: 1500, quotes"),
     ("l3/l3-neighbor-solicitation.yaml", "solicited: true", "solicited: false"),
+    ("l7/ingress-longest-path.yaml", "backend: web/ab}", "backend: web/a}"),
+    ("l7/l7-backend-unknown-kind.yaml", "status: 500, share: 0.5", "status: 500, share: 0.1"),
     ("networkpolicy/np-knp-none.yaml", "allow", "deny"),
     ("networkpolicy/np-endport-validation.yaml", "expect: reject", "expect: accept"),
 ];

@@ -9,13 +9,14 @@ use libtest_mimic::Failed;
 use serde_json::Value;
 
 use crate::Test;
-use crate::lab::{Lab, fetch};
+use crate::lab::{Lab, fetch, fresh_name, until};
 use crate::labs::shipped;
 
 pub(crate) const TESTS: &[Test] = &[
     ("an ingress and a gateway serve two names in tls", &["curl"], two_names),
     ("a gateway follows its routes while it serves", &["curl"], follows),
     ("a backend that falls ill is passed over", &["curl"], ill),
+    ("policies that shut checks out make backends ill", &[], shut_out),
 ];
 
 /// The address of an Ingress or a Gateway.
@@ -193,5 +194,75 @@ fn ill() -> Result<(), Failed> {
     let shop = backends.iter().find(|at| at["service"] == "shop").ok_or("no backend service")?;
     let health: Vec<_> = shop["backends"].as_array().into_iter().flatten().collect();
     assert!(health.iter().all(|place| place["health"] == "UNHEALTHY"), "{shop}");
+    Ok(())
+}
+
+/// Two policies: nobody may ask, and whoever checks backends may.
+const SHUT: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed}
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
+"#;
+const OPEN: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: checks}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress: [{from: [{ipBlock: {cidr: 35.191.0.0/16}}, {ipBlock: {cidr: 130.211.0.0/22}}]}]
+"#;
+
+fn shut_out() -> Result<(), Failed> {
+    let name = fresh_name();
+    let lab = Lab::start(
+        &name,
+        &format!(
+            r#"
+[lab]
+name = "{name}"
+[cluster]
+load-balancer-pools = ["203.0.113.0/28"]
+[[node]]
+name = "node-a"
+[[external]]
+name = "client"
+address = "198.51.100.7/24"
+[[pod]]
+metadata = {{ name = "web", labels = {{ app = "web" }} }}
+[[service]]
+metadata = {{ name = "web", annotations = {{ "cloud.google.com/backend-config" = '{{"default": "web"}}' }} }}
+spec = {{ selector = {{ app = "web" }}, ports = [{{ port = 80, targetPort = 8080 }}] }}
+[[backend-config]]
+metadata = {{ name = "web" }}
+spec.healthCheck = {{ checkIntervalSec = 1, timeoutSec = 1, healthyThreshold = 1, unhealthyThreshold = 2, requestPath = "/healthz", type = "HTTP" }}
+[[ingress]]
+metadata = {{ name = "front", annotations = {{ "kubernetes.io/ingress.global-static-ip-name" = "203.0.113.9" }} }}
+spec.defaultBackend.service = {{ name = "web", port = {{ number = 80 }} }}
+"#
+        ),
+    )?;
+    let is = |wanted: &str| -> Result<bool, Failed> {
+        let backends = lab.get("backendservices")?;
+        Ok(backends.iter().any(|at| at["backends"][0]["health"] == wanted))
+    };
+    let ask = || lab.fetch("ext.client", "203.0.113.9:80", "/hostname");
+    let apply = |text: &str| -> Result<(), Failed> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("policy.yaml");
+        std::fs::write(&path, text)?;
+        lab.ask(&["apply", "-f", &path.display().to_string()])?;
+        Ok(())
+    };
+    until("it is healthy", || is("HEALTHY"))?;
+    until("it serves", || Ok(ask().is_ok()))?;
+    apply(SHUT)?;
+    until("no check gets through", || is("UNHEALTHY"))?;
+    let refused = ask().err().map(|error| format!("{error:?}")).ok_or("it serves")?;
+    assert!(refused.contains("503"), "{refused}");
+    // requests come from where checks do
+    apply(OPEN)?;
+    until("checks get through", || is("HEALTHY"))?;
+    until("it serves again", || Ok(ask().is_ok()))?;
     Ok(())
 }

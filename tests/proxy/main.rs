@@ -243,6 +243,25 @@ async fn large_bodies_go_through_whole() {
 }
 
 #[tokio::test]
+async fn a_request_names_its_host_once() {
+    let (_proxy, at) = balanced(echoing().await).await;
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nHost: a.example\r\n", "200"),
+        ("GET http://a.example/ HTTP/1.1\r\nHost: b.example\r\n", "200"),
+        ("GET / HTTP/1.1\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n", "400"),
+        ("GET / HTTP/1.0\r\n", "200"),
+    ] {
+        let mut client = TcpStream::connect(at).await.unwrap();
+        let ask = format!("{head}Connection: close\r\n\r\n");
+        client.write_all(ask.as_bytes()).await.unwrap();
+        let mut told = String::new();
+        timeout(PATIENCE, client.read_to_string(&mut told)).await.unwrap().unwrap();
+        assert_eq!(told.split(' ').nth(1), Some(status), "{head}{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_backend_that_is_gone_is_a_bad_gateway() {
     let (backend, at) = listener().await;
     drop(backend);

@@ -111,3 +111,42 @@ caCertificateRefs = [{{ group = \"\", kind = \"ConfigMap\", name = \"ca\" }}]
     bed.publish(&with.replace("name = \"shown\" } } }", "name = \"none\" } } }")).await;
     assert_eq!(bed.get("/", &[]).await.status, 502);
 }
+
+#[tokio::test]
+async fn what_was_in_tls_goes_on_in_other_tls_where_a_policy_says_so() {
+    let authority = Authority::new("test").unwrap();
+    let issued = authority.issue(&["backend.example".to_owned()]).unwrap();
+    let own = self_signed(&["a.example".to_owned()]).unwrap();
+    let lab = |hostname: &str| {
+        let listener = "listeners = [{ name = \"t\", port = 8443, protocol = \"TLS\", tls = { mode = \
+                        \"Terminate\", certificateRefs = [{ name = \"own\" }] } }]";
+        format!(
+            "{}{}{}
+[[tls-route]]
+metadata = {{ name = \"web\" }}
+[tls-route.spec]
+parentRefs = [{{ name = \"edge\" }}]
+hostnames = [\"a.example\"]
+rules = [{{ backendRefs = [{{ name = \"web\", port = 80 }}] }}]
+[[backend-tls-policy]]
+metadata = {{ name = \"web\" }}
+[backend-tls-policy.spec]
+targetRefs = [{{ group = \"\", kind = \"Service\", name = \"web\" }}]
+[backend-tls-policy.spec.validation]
+hostname = \"{hostname}\"
+caCertificateRefs = [{{ group = \"\", kind = \"ConfigMap\", name = \"ca\" }}]
+",
+            gateway(listener),
+            secret("own", &own),
+            config_map("ca", authority.certificate()),
+        )
+    };
+    let mut bed = Bed::new(&lab("backend.example"), |_, _| answer(200, &[], "")).await;
+    let at = secured_by(&issued, rustls::server::WebPkiClientVerifier::no_client_auth()).await;
+    bed.map.backends.write().unwrap().values_mut().for_each(|to| *to = at);
+    let told = ask_as(&bed, (8_443, "a.example"), &own.certificate, None).await;
+    assert_eq!(told, Ok((200, "backend.example".to_owned())));
+    // and to nobody else
+    bed.publish(&lab("other.example")).await;
+    assert!(ask_as(&bed, (8_443, "a.example"), &own.certificate, None).await.is_err());
+}

@@ -224,6 +224,40 @@ fn other_ports_and_echoes_end_at_the_load_balancer() {
 }
 
 #[test]
+fn without_node_ports_an_address_serves_both_protocols() {
+    let mut world = world(&format!(
+        r#"{SHOP}
+[[service]]
+metadata = {{ name = "bare" }}
+[service.spec]
+type = "LoadBalancer"
+loadBalancerIP = "203.0.113.9"
+allocateLoadBalancerNodePorts = false
+loadBalancerSourceRanges = ["198.51.100.0/24"]
+selector = {{ app = "web" }}
+ports = [
+    {{ name = "http", port = 80, targetPort = 8080 }},
+    {{ name = "dns", port = 80, targetPort = 8053, protocol = "UDP" }},
+]
+"#
+    ));
+    let client = v4(&world, &internet(), 4000);
+    let vip = at("203.0.113.9", 80);
+    for (packet, port) in [(Craft::syn(client, vip), 8080), (Craft::udp(client, vip, b""), 8053)] {
+        assert_eq!(moved(&mut world, &internet(), &packet), each(&["admitted"]));
+        let (_, got) = arrived(&mut world).expect("nobody");
+        assert_eq!(got.ends().1.port, port);
+    }
+    let spec = world.cluster.service("default", "bare").and_then(|it| it.spec.clone()).unwrap();
+    assert!(spec.ports.iter().flatten().all(|port| port.node_port.is_none()));
+    // pods are no exception, and are refused before anything is translated
+    let own = v4(&world, &pod("client"), 4000);
+    let syn = Craft::syn(own, vip);
+    assert_eq!(moved(&mut world, &pod("client"), &syn), each(&["source_range"]));
+    assert!(arrived(&mut world).is_none());
+}
+
+#[test]
 fn internal_addresses_are_for_the_network_and_its_region() {
     let mut world = shop();
     let cases = [

@@ -341,7 +341,7 @@ fn protocol(service: &Service, port: &ServicePort) -> BackendProtocol {
     });
     match named.as_deref().or(port.app_protocol.as_deref()) {
         Some("HTTP2") => BackendProtocol::Http2,
-        Some("HTTPS" | "https") => BackendProtocol::Https,
+        Some("HTTPS" | "https" | "kubernetes.io/wss") => BackendProtocol::Https,
         Some("kubernetes.io/h2c" | "grpc" | "h2c") => BackendProtocol::H2c,
         _ => BackendProtocol::Http1,
     }

@@ -123,8 +123,14 @@ async fn route<'t>(
     met: &mut Option<&'t Arc<Listener>>,
     way: &mut Way,
 ) -> Result<Response<Body>, Refusal> {
-    let Some(field) = host_field(&request) else {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names no host"));
+    let field = match host_field(&request) {
+        _ if request.headers().get_all(header::HOST).iter().count() > 1 => {
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names several hosts"));
+        }
+        Some(field) => field,
+        // Source: RFC 9112, 3.2: before HTTP/1.1 there need be none
+        None if request.version() < Version::HTTP_11 => "",
+        None => return Err(Refusal::new(StatusCode::BAD_REQUEST, "the request names no host")),
     };
     let (field, host) = (field.to_owned(), host_of(field));
     let not_found = || Refusal::new(StatusCode::NOT_FOUND, "no rule is for this request");

@@ -217,6 +217,9 @@ pub struct Distribution {
 pub struct Shares {
     /// The share of each Service.
     pub shares: BTreeMap<PodName, f64>,
+    /// The share of requests of which each Service gets a copy.
+    #[serde(default)]
+    pub mirrored: BTreeMap<PodName, f64>,
     /// How far off a share may be.
     #[serde(default)]
     pub tolerance: f64,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::time::Instant;
 
 use super::super::format::l7::{Asked, Distribution, Shares};
 use super::super::format::{PodName, Transport};
 use super::super::topology::Broken;
-use super::{Edge, Judge, at_backend_wrong, client, pod_of};
+use super::{Edge, Judge, MIRROR_PATIENCE, MIRROR_POLL, at_backend_wrong, client, pod_of};
 
 /// How often a distribution is tried until it is as it must be.
 ///
@@ -29,8 +30,10 @@ impl<E: Edge> Judge<'_, E> {
         self.findings.item(format!("{count} at port {port}"));
         let mut last = Vec::new();
         for _ in 0..TRIES {
+            self.edge.forget();
             let counted = self.count(distribution)?;
             last = self.wrong(expect, *count, counted);
+            last.extend(self.copies_wrong(expect, *count));
             // what went wrong but for chance goes wrong again
             if last.is_empty() {
                 return Ok(());
@@ -82,6 +85,36 @@ impl<E: Edge> Judge<'_, E> {
             *counted.by_pod.entry(pod).or_default() += 1;
         }
         Ok(counted)
+    }
+
+    /// What is wrong with the number of copies, once no more can be under way.
+    fn copies_wrong(&self, expect: &Shares, count: u32) -> Vec<(String, String)> {
+        let share = |service: &PodName| -> Option<f64> {
+            let pods = self.pods_of(service);
+            let arrived = self.edge.arrived()?;
+            let copies =
+                arrived.iter().filter(|told| pod_of(told).is_some_and(|at| pods.contains(&at)));
+            let copies = u32::try_from(copies.count()).unwrap_or(u32::MAX);
+            Some(f64::from(copies) / f64::from(count))
+        };
+        let is_off = |got: f64, wanted: f64| {
+            let is_never = wanted == 0.0;
+            (is_never && got > 0.0) || (got - wanted).abs() > expect.tolerance + 1e-9
+        };
+        let end = Instant::now() + MIRROR_PATIENCE;
+        let mut wrong = Vec::new();
+        for (service, wanted) in &expect.mirrored {
+            let Some(mut got) = share(service) else { continue };
+            while is_off(got, *wanted) && got < *wanted && Instant::now() < end {
+                std::thread::sleep(MIRROR_POLL);
+                got = share(service).unwrap_or(got);
+            }
+            if is_off(got, *wanted) {
+                wrong
+                    .push((format!("copies of a share of {wanted} at {service}"), got.to_string()));
+            }
+        }
+        wrong
     }
 
     fn wrong(&self, expect: &Shares, count: u32, counted: Counted) -> Vec<(String, String)> {
