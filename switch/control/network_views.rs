@@ -171,7 +171,8 @@ pub(super) fn health_checks(running: &Running) -> Vec<Value> {
         })
     });
     let routing = running.balancers.routing();
-    let backends = routing.backends.values().map(|backend| of_backend(running, backend));
+    let backends = routing.backends.values().filter(|backend| backend.is_checked());
+    let backends = backends.map(|backend| of_backend(running, backend));
     networks.chain(backends).collect()
 }
 

@@ -198,20 +198,20 @@ fn ill() -> Result<(), Failed> {
 }
 
 /// Two policies: nobody may ask, and whoever checks backends may.
-const SHUT: &str = r#"
+const SHUT: &str = "\
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: closed}
 spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
-"#;
-const OPEN: &str = r#"
+";
+const OPEN: &str = "\
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: checks}
 spec:
   podSelector: {matchLabels: {app: web}}
   ingress: [{from: [{ipBlock: {cidr: 35.191.0.0/16}}, {ipBlock: {cidr: 130.211.0.0/22}}]}]
-"#;
+";
 
 fn shut_out() -> Result<(), Failed> {
     let name = fresh_name();

@@ -201,10 +201,10 @@ mod tests {
 
     #[test]
     fn who_goes_on_is_banned() {
-        let at_once = Some(Ban { threshold: None, lasts: Duration::from_secs(60) });
+        let at_once = Some(Ban { threshold: None, lasts: Duration::from_mins(1) });
         let told = counted(&limit(at_once), &[0, 1, 2, 50, 61, 62]);
         assert_eq!(told, [Within, Within, Banned, Banned, Banned, Within]);
-        let later = Some(Ban { threshold: Some(threshold(2, 30)), lasts: Duration::from_secs(60) });
+        let later = Some(Ban { threshold: Some(threshold(2, 30)), lasts: Duration::from_mins(1) });
         let told = counted(&limit(later), &[0, 0, 1, 2, 3, 40, 63, 64]);
         assert_eq!(told, [Within, Within, Beyond, Beyond, Banned, Banned, Within, Within]);
     }
