@@ -29,6 +29,7 @@ pub mod record;
 pub mod rule;
 pub mod silence;
 pub mod sysctl;
+pub mod turn;
 
 pub use error::Error;
 pub use host::{Existing, Host, HostSpec};

@@ -40,7 +40,7 @@ start() { # its number
 
 ready() { # its number
     for _ in $(seq 2000); do
-        grep -q '^ready' "$work/out.$1" && return
+        grep -qs '^ready' "$work/out.$1" && return
         kill -0 "$switch" 2> /dev/null || break
         sleep 0.01
     done

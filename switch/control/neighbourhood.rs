@@ -138,6 +138,24 @@ impl Neighbourhood {
         }
         self.said = said;
     }
+
+    /// Says to the machines behind these ports which Ethernet address their gateways have: those that
+    /// asked while nobody was there would ask again only after a second.
+    ///
+    /// Source: RFC 1122 §2.3.2.1 (one question a second at most); RFC 4861 §10, `RETRANS_TIMER`.
+    pub fn remind(
+        &mut self,
+        snapshot: &Snapshot,
+        ports: impl IntoIterator<Item = PortId>,
+        send: &mut impl FnMut(PortId, &[u8]),
+    ) {
+        for id in ports {
+            let Some(port) = snapshot.topology.port(id) else { continue };
+            for gateway in snapshot.topology.gateways(port) {
+                send(id, self.message.announcement(port.router_mac, gateway.address, true));
+            }
+        }
+    }
 }
 
 /// The addresses that a router answers for on its bridge.

@@ -79,6 +79,13 @@ impl Running {
         let switch = &self.switch;
         self.neighbourhood.announce(snapshot, &mut |port, frame| switch.send(port, frame));
     }
+
+    /// Says to every machine where its gateways are.
+    pub(super) fn remind(&mut self) {
+        let Some(snapshot) = self.switch.snapshot() else { return };
+        let (switch, ports) = (&self.switch, self.attached.keys().copied());
+        self.neighbourhood.remind(&snapshot, ports, &mut |port, frame| switch.send(port, frame));
+    }
 }
 
 /// Everyone who was asked for, and everyone who claims what others have.

@@ -128,7 +128,7 @@ pub struct Running {
     pub switch: Switch,
     lab: Lab,
     compiler: Compiler,
-    attached: BTreeMap<PortId, PlannedPort>,
+    pub(super) attached: BTreeMap<PortId, PlannedPort>,
     generation: Generation,
 }
 
@@ -210,6 +210,9 @@ impl Running {
         running.attach(plan.ports.clone(), progress)?;
         running.hear(&snapshot, health_checks);
         running.publish(snapshot)?;
+        if running.lab.adopted() > 0 {
+            running.remind();
+        }
         restart::tell(&running.lab, adopted);
         running.lab.settle()?;
         running.listen();

@@ -20,23 +20,16 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::Error;
 use super::namespace::{Identity, check_name};
+use super::turn::Turn;
 
 /// Where running labs keep their state; for root's eyes only.
 pub const DIRECTORY: &str = "/run/kswitch";
 
 /// Different each time the machine starts.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// How long a process that was killed may hold the lock.
-const DYING: Duration = Duration::from_secs(1);
-
-/// How often is looked whether it does.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// An identity that no namespace has: of namespaces from before the machine started anew.
 const EXTINCT: Identity = Identity(0);
@@ -187,7 +180,7 @@ fn make_directory() -> io::Result<()> {
 /// Takes the lab's lock and leaves our process number in it.
 fn lock(lab: &str) -> Result<File, Error> {
     let path = lock_path(lab);
-    let begun = Instant::now();
+    let mut turn = Turn::of(lab);
     loop {
         make_directory().map_err(Error::failed(|| format!("make {DIRECTORY}")))?;
         let mut options = OpenOptions::new();
@@ -202,13 +195,12 @@ fn lock(lab: &str) -> Result<File, Error> {
         };
         match file.try_lock() {
             Ok(()) => {}
-            // a process that was killed holds it until the kernel has undone all of it
-            Err(TryLockError::WouldBlock) if begun.elapsed() < DYING => {
-                thread::sleep(LOOK_AGAIN);
-                continue;
-            }
             Err(TryLockError::WouldBlock) => {
-                return Err(Error::Running { lab: lab.to_owned(), process: holder(&mut file) });
+                let process = holder(&mut file);
+                if turn.wait(process) {
+                    continue;
+                }
+                return Err(Error::Running { lab: lab.to_owned(), process });
             }
             Err(TryLockError::Error(source)) => {
                 return Err(Error::failed(|| format!("lock {}", path.display()))(source));

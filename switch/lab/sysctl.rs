@@ -30,14 +30,18 @@ const IPV6_NEEDS: [(&str, &str); 2] =
     [("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/default/disable_ipv6", "0")];
 
 /// Settings that make life easier. Not every container and user namespace lets us have them.
-const COMFORTS: [(&str, &str); 2] = [
+const COMFORTS: [(&str, &str); 3] = [
     // anyone may ping without rights, and bind any port, as in a container
     ("ipv4/ping_group_range", "0 2147483647"),
     ("ipv4/ip_unprivileged_port_start", "0"),
+    // A switch that is killed takes the carrier with it until the next one is there. A gateway that
+    // is forgotten with it is asked for into the void, and again only after a second. (Linux 5.16)
+    ("ipv4/conf/all/arp_evict_nocarrier", "0"),
 ];
 
 /// The same for IPv6: it says nothing that it was not asked.
-const IPV6_COMFORTS: [(&str, &str); 4] = [
+const IPV6_COMFORTS: [(&str, &str); 5] = [
+    ("ipv6/conf/all/ndisc_evict_nocarrier", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/default/autoconf", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),

@@ -218,6 +218,14 @@ impl World {
         self.neighbourhood.announce(&self.snapshot, &mut |port, frame| say(senders, port, frame));
     }
 
+    /// Says to every machine where its gateways are, as a lab does that goes on after a kill.
+    pub fn remind(&mut self) {
+        let (senders, ports) =
+            (&self.senders, self.machines.values().map(|machine| machine.port.id));
+        let send = &mut |port: PortId, frame: &[u8]| say(senders, port, frame);
+        self.neighbourhood.remind(&self.snapshot, ports, send);
+    }
+
     /// Asks again for neighbours that have not answered, second by second.
     fn keep_neighbours(&mut self, ticks: u32) {
         let then = self.now;

@@ -50,6 +50,7 @@ fn main() {
         frames::a_node_reaches_a_gateway_outside_its_prefix_and_hears_from_addresses_it_shares,
         reclaim::a_lab_is_made_and_closed,
         reclaim::what_a_killed_run_left_is_reclaimed_by_the_next_of_the_same_lab,
+        reclaim::who_was_killed_and_is_not_gone_yet_is_waited_for_and_who_lives_is_not,
         reclaim::a_namespace_made_anew_under_a_reclaimed_name_is_not_ours,
     ];
     let anywhere = tests![without_root_rights_the_error_says_so,];

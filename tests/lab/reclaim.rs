@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
-use kswitch::lab::{Lab, namespace, process};
+use kswitch::lab::{Error, Lab, namespace, process};
 
 use super::frames::exchange;
 use super::{exists, made, pod, unique, wait_until};
@@ -124,4 +125,28 @@ pub(super) fn a_namespace_made_anew_under_a_reclaimed_name_is_not_ours() {
     assert_eq!(namespace::identity(&pod(name, 3).namespace).unwrap(), identity);
     nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).unwrap();
     fs::remove_file(&path).unwrap();
+}
+
+pub(super) fn who_was_killed_and_is_not_gone_yet_is_waited_for_and_who_lives_is_not() {
+    let name = unique("dying");
+    Lab::open(&name).unwrap().close().unwrap();
+    fs::create_dir_all(kswitch::lab::record::DIRECTORY).unwrap();
+    let path = Path::new(kswitch::lab::record::DIRECTORY).join(format!("{name}.lock"));
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let mut lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    writeln!(lock, "{}", child.id()).unwrap();
+    match Lab::open(&name) {
+        Err(Error::Running { process, .. }) => assert_eq!(process, Some(child.id())),
+        result => panic!("{result:?}"),
+    }
+    child.kill().unwrap();
+    // nobody has asked for its exit code, so it is there still, and has, it seems, the lock
+    let holder = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(2500));
+        drop(lock);
+    });
+    Lab::open(&name).unwrap().close().unwrap();
+    holder.join().unwrap();
+    child.wait().unwrap();
 }

@@ -15,6 +15,7 @@ use crate::lab::{Lab, fresh_name, leftovers, until};
 
 pub(crate) const TESTS: &[Test] = &[
     ("connections outlive kills of the switch", &[], connections_outlive_kills),
+    ("gateways are not forgotten while the switch is away", &["ip"], gateways_are_kept),
     ("programs of pods outlive a kill of the switch", &[], programs_outlive_a_kill),
     ("what was applied outlives a kill of the switch", &[], changes_outlive_a_kill),
     ("a switch goes on as another program", &[], upgraded),
@@ -127,6 +128,56 @@ fn connections_outlive_kills() -> Result<(), Failed> {
     let target = format!("{}:8080", lab.pod_ip("server-b", true)?);
     assert_eq!(lab.fetch("default.client", &target, "/hostname")?, "server-b");
     connections.talk()?;
+    assert_eq!(lab.stop()?, Some(0));
+    assert_eq!(leftovers(&name), [] as [&str; 0]);
+    Ok(())
+}
+
+/// What a pod's kernel knows of its gateways, as long as it has not given them up.
+fn known_gateways(namespace: &str) -> Result<Vec<String>, Failed> {
+    let shown =
+        Command::new("ip").args(["-n", namespace, "neigh", "show", "dev", "eth0"]).output()?;
+    let shown = String::from_utf8(shown.stdout)?;
+    let known = shown.lines().filter(|line| line.contains(" lladdr "));
+    let mut known: Vec<_> = known
+        .filter_map(|line| line.split(' ').next())
+        .filter(|address| address.ends_with(".1") || address.ends_with("::1"))
+        .map(str::to_owned)
+        .collect();
+    known.sort();
+    Ok(known)
+}
+
+fn gateways_are_kept() -> Result<(), Failed> {
+    let more = r#"
+[cluster]
+pod-cidrs = ["10.4.0.0/14", "fd00:4::/48"]
+service-cidrs = ["10.8.0.0/20", "fd00:8::/112"]
+"#;
+    let name = fresh_name();
+    let mut lab = Lab::start(&name, &lab(&name, more))?;
+    let namespace = format!("{name}.default.client");
+    let target = |lab: &Lab, is_v4| lab.pod_ip("server-b", is_v4);
+    let targets =
+        [format!("{}:8080", target(&lab, true)?), format!("[{}]:8080", target(&lab, false)?)];
+    let ask = |lab: &Lab| -> Result<(), Failed> {
+        for target in &targets {
+            assert_eq!(lab.fetch("default.client", target, "/hostname")?, "server-b");
+        }
+        Ok(())
+    };
+    ask(&lab)?;
+    let before = known_gateways(&namespace)?;
+    assert_eq!(before.len(), 2, "{before:?}");
+    lab.kill()?;
+    // its TAPs have no carrier, which is when a kernel forgets who was there
+    until("the carrier is lost", || {
+        let shown = Command::new("ip").args(["-n", &namespace, "link", "show", "eth0"]).output()?;
+        Ok(!String::from_utf8(shown.stdout)?.contains("LOWER_UP"))
+    })?;
+    assert_eq!(known_gateways(&namespace)?, before);
+    lab = Lab::start(&name, &self::lab(&name, more))?;
+    ask(&lab)?;
     assert_eq!(lab.stop()?, Some(0));
     assert_eq!(leftovers(&name), [] as [&str; 0]);
     Ok(())

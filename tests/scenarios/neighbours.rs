@@ -1,6 +1,7 @@
 //! ARP and neighbour discovery.
 
 use kswitch::dataplane::frame::ETHERTYPE_ARP;
+use kswitch::port::VNET_HEADER;
 use kswitch::sim::World;
 use kswitch::sim::craft::ethernet;
 use kswitch_config::PortKind;
@@ -39,6 +40,39 @@ fn the_gateway_answers_for_itself_alone() {
     let ask = request(&world, &client, own, at("10.8.1.1", 0).address);
     moved_by_frame(&mut world, &client, &ask);
     nothing(&mut world, &client);
+}
+
+#[test]
+fn whoever_asked_in_vain_is_told_where_its_gateways_are() {
+    let mut world = world(SHOP);
+    let node = PortKind::Node { name: "node-a".into() };
+    for machine in [pod("client"), node, internet()] {
+        let id = world.port(&machine).unwrap().id;
+        let port = world.snapshot().topology.port(id).unwrap().clone();
+        let gateways = world.snapshot().topology.gateways(&port).to_vec();
+        assert!(gateways.iter().any(|gateway| gateway.address.is_v4()), "{machine:?}");
+        assert!(gateways.iter().any(|gateway| !gateway.address.is_v4()), "{machine:?}");
+        world.take(&machine);
+        world.remind();
+        let frames = world.take(&machine);
+        assert_eq!(frames.len(), gateways.len(), "{machine:?}");
+        for (frame, gateway) in frames.iter().zip(gateways) {
+            let (frame, own) = (&frame[VNET_HEADER..], gateway.address);
+            assert_eq!(frame[6..12], port.router_mac.0);
+            if own.is_v4() {
+                // RFC 5227 section 3: a request in which both addresses are the sender's
+                let own = own.low32().to_be_bytes();
+                assert_eq!((&frame[12..14], frame[21]), (&[8, 6][..], 1));
+                assert_eq!((&frame[22..28], &frame[28..32]), (&port.router_mac.0[..], &own[..]));
+                assert_eq!(frame[38..42], own);
+            } else {
+                // RFC 4861 section 4.4: a router's, unsolicited, instead of what was known
+                assert_eq!((frame[54], frame[58] >> 5), (136, 0b101));
+                assert_eq!(frame[62..78], own.bits().to_be_bytes());
+                assert_eq!(frame[80..86], port.router_mac.0);
+            }
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::io::{self, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Line, MAX_LINE, MAX_REQUEST, Request, Response, line, path_of};
@@ -85,7 +87,7 @@ pub fn running_labs(directory: &Path) -> io::Result<Vec<String>> {
         let lab = name.to_str().and_then(|name| name.strip_suffix(".sock"));
         if let Some(lab) = lab
             && !lab.starts_with('.')
-            && answers(&entry.path())
+            && listener(&entry.path()).is_some()
         {
             labs.push(lab.to_owned());
         }
@@ -94,14 +96,25 @@ pub fn running_labs(directory: &Path) -> io::Result<Vec<String>> {
     Ok(labs)
 }
 
-/// Whether somebody listens on the socket, though it may be busy, or somebody else's.
-pub(super) fn answers(path: &Path) -> bool {
+/// Who listens on a socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener {
+    /// Its process, if it could be asked for.
+    pub(super) process: Option<u32>,
+}
+
+/// Who listens on the socket, though it may be busy, or somebody else's; `None`: nobody.
+pub(super) fn listener(path: &Path) -> Option<Listener> {
     let connected = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)
-        .and_then(|socket| socket.connect(&SockAddr::unix(path)?));
+        .and_then(|socket| socket.connect(&SockAddr::unix(path)?).map(|()| socket));
     match connected {
-        Ok(()) => true,
-        Err(error) => {
-            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied)
+        Ok(socket) => {
+            // unix(7), SO_PEERCRED: whoever called `listen`
+            let peer = getsockopt(&socket, PeerCredentials).ok();
+            let process = peer.and_then(|peer| peer.pid().try_into().ok());
+            Some(Listener { process: process.filter(|process| *process != 0) })
         }
+        Err(error) => matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::PermissionDenied)
+            .then_some(Listener { process: None }),
     }
 }

@@ -12,19 +12,14 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{Answer, Control, Line, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Request, Response};
 use super::{client, line, path_of};
 use crate::control::request::Failure;
-
-/// How long a switch that was killed may go on to have the socket: the kernel frees its memory first.
-const DYING: Duration = Duration::from_secs(1);
-
-/// How often is looked whether it still has.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+use crate::lab::turn::Turn;
 
 /// How long to leave the socket alone when accepting fails, for want of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,13 +47,12 @@ pub fn bind(directory: &Path, lab: &str) -> io::Result<Bound> {
     let _turn = Flock::lock(File::open(directory)?, FlockArg::LockExclusive)
         .map_err(|(_, error)| io::Error::from(error))?;
     let path = path_of(directory, lab);
-    let begun = Instant::now();
-    while client::answers(&path) && begun.elapsed() < DYING {
-        thread::sleep(LOOK_AGAIN);
-    }
-    if client::answers(&path) {
-        let message = format!("a switch of lab {lab} is running already");
-        return Err(io::Error::new(ErrorKind::AddrInUse, message));
+    let mut turn = Turn::of(lab);
+    while let Some(listener) = client::listener(&path) {
+        if !turn.wait(listener.process) {
+            let message = format!("a switch of lab {lab} is running already");
+            return Err(io::Error::new(ErrorKind::AddrInUse, message));
+        }
     }
     // Nobody else may connect, not even before the mode is set: it appears under its name after.
     let unready = directory.join(format!(".{lab}.{}", process::id()));
