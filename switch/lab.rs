@@ -36,6 +36,8 @@ pub use host::{Existing, Host, HostSpec};
 pub use limit::check_capabilities;
 use record::Record;
 
+use crate::threads;
+
 /// A running lab: the sole owner of its name, and of every namespace it made.
 ///
 /// Dropping it removes everything; [`close`](Self::close) does so too and says what went wrong.
@@ -183,7 +185,7 @@ impl Lab {
         let share = specs.len().div_ceil(makers()).max(1);
         thread::scope(|scope| {
             for (specs, hosts) in specs.chunks(share).zip(hosts.chunks_mut(share)) {
-                scope.spawn(move || {
+                let adopt = move || {
                     // what is taken over is where this thread is at first
                     let (here, inside): (Vec<_>, Vec<_>) = specs
                         .iter()
@@ -203,9 +205,11 @@ impl Lab {
                             }
                         }
                     }
-                });
+                };
+                threads::start_within(scope, "lab", adopt).map_err(Error::failed(no_thread))?;
             }
-        });
+            Ok(())
+        })?;
         let named: Vec<_> = specs.iter().map(|spec| &spec.namespace).collect();
         let gone: Vec<_> = named
             .iter()
@@ -240,16 +244,19 @@ impl Lab {
             .zip(&mut hosts)
             .filter(|(spec, host)| spec.existing.is_some() && host.is_none())
         {
-            let made = thread::scope(|scope| scope.spawn(|| host::make(&self.record, spec)).join());
-            let panicked = || std::io::Error::other("the thread that makes it panicked");
+            let made = thread::scope(|scope| {
+                let made = threads::start_within(scope, "lab", || host::make(&self.record, spec));
+                Ok(made?.join().map_err(|_| "the thread that makes it panicked"))
+            });
             let make = || format!("make {}", spec.namespace);
-            *place = Some(made.map_err(|_| Error::failed(make)(panicked()))??);
+            let made = made.and_then(|made| made.map_err(std::io::Error::other));
+            *place = Some(made.map_err(Error::failed(make))??);
         }
         thread::scope(|scope| {
-            for _ in 0..makers().min(specs.len()) {
+            for number in 0..makers().min(specs.len()) {
                 let (results, next, failed) = (results.clone(), &next, &failed);
                 let is_made = &is_made;
-                scope.spawn(move || {
+                let make = move || {
                     while !failed.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(spec) = specs.get(index) else { break };
@@ -262,7 +269,16 @@ impl Lab {
                             break;
                         }
                     }
-                });
+                };
+                match threads::start_within(scope, "lab", make) {
+                    Ok(_) => {}
+                    Err(error) if number == 0 => {
+                        first_error = Some(Error::failed(no_thread)(error));
+                        break;
+                    }
+                    // those that are there make all
+                    Err(_) => break,
+                }
             }
             drop(results);
             let mut done = is_made.iter().filter(|is_made| **is_made).count();
@@ -384,6 +400,11 @@ pub fn reclaim_killed(prefix: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// What cannot be done where no thread can be started.
+fn no_thread() -> String {
+    "start a thread that makes namespaces".into()
 }
 
 /// How many threads make hosts.

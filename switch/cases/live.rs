@@ -44,6 +44,7 @@ use super::topology::{Broken, Lab, Step};
 use crate::agents::echo::Echo;
 use crate::lab;
 use crate::rights::keeper;
+use crate::threads;
 
 /// Connections that all echo servers of a lab hold together.
 const ECHO_CONNECTIONS: usize = 16_384;
@@ -59,6 +60,9 @@ const BROKEN_OFF: i32 = 130;
 pub struct OnTaps {
     shared: Arc<Shared>,
 }
+
+/// Threads that a run of cases has beside those of its labs, and those of a lab.
+const LAB_THREADS: usize = 16;
 
 /// What the labs of a run share.
 #[derive(Debug)]
@@ -82,6 +86,7 @@ impl OnTaps {
         let broken = |error: io::Error| Broken(format!("cannot start: {error}"));
         // load balancers give up their rights, and enter namespaces by it
         keeper::start().map_err(broken)?;
+        threads::check(LAB_THREADS).map_err(broken)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("agents")

@@ -149,7 +149,7 @@ impl Office {
         let mut lines: Vec<String> =
             cluster.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
         if let Err(error) = running.change(cluster) {
-            return Response::failed(Failure::Internal, error.to_string());
+            return Response::failed(Failure::Internal, running::with_causes(&error));
         }
         lines.push(format!("generation {} published", running.generation().0));
         let cluster = Arc::clone(&running.cluster);

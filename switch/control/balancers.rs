@@ -17,6 +17,7 @@ use crate::agents::proxy::network::Home;
 use crate::agents::proxy::{Network, Proxy};
 use crate::lab::namespace;
 use crate::rights::{self, told};
+use crate::threads;
 
 /// Threads that carry requests.
 const THREADS: usize = 2;
@@ -53,6 +54,8 @@ struct Running {
 
 impl Running {
     fn start(requests: &Arc<RequestLog>, changed: Option<Sender<()>>) -> io::Result<Self> {
+        // the runtime takes for granted that there are
+        threads::check(THREADS)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("balancer")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use kswitch_config::PortKind;
@@ -9,6 +10,7 @@ use kswitch_config::PortKind;
 use super::hosts::EchoSpec;
 use crate::agents::echo::{Echo, Server, Sockets};
 use crate::lab::namespace;
+use crate::threads;
 
 /// Running echo servers by what they belong to.
 #[derive(Debug)]
@@ -58,25 +60,28 @@ impl Echoes {
 }
 
 /// Opens the sockets of many servers, each in its namespace, on as many threads as there are
-/// processors.
+/// processors, and to be had.
 fn open_all(missing: Vec<(PortKind, EchoSpec)>) -> Vec<(PortKind, EchoSpec, io::Result<Sockets>)> {
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = missing.len().div_ceil(threads).max(1);
-    let mut shares: Vec<Vec<_>> = Vec::new();
-    let mut missing = missing.into_iter().peekable();
-    while missing.peek().is_some() {
-        shares.push(missing.by_ref().take(share).collect());
-    }
-    let open = |(kind, spec): (PortKind, EchoSpec)| {
-        let sockets = namespace::enter(&spec.namespace, || Sockets::open(&spec.ports));
-        let sockets = sockets.and_then(|opened| opened);
-        (kind, spec, sockets)
+    let processors = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let helpers = processors.min(missing.len()).saturating_sub(1);
+    let (missing, opened) = (Mutex::new(missing.into_iter()), Mutex::new(Vec::new()));
+    let open = || {
+        while let Some((kind, spec)) = lock(&missing).next() {
+            let sockets = namespace::enter(&spec.namespace, || Sockets::open(&spec.ports));
+            let sockets = sockets.and_then(|opened| opened);
+            lock(&opened).push((kind, spec, sockets));
+        }
     };
     thread::scope(|scope| {
-        let handles: Vec<_> = shares
-            .into_iter()
-            .map(|share| scope.spawn(move || share.into_iter().map(open).collect::<Vec<_>>()))
-            .collect();
-        handles.into_iter().filter_map(|handle| handle.join().ok()).flatten().collect()
-    })
+        for _ in 0..helpers {
+            // without it those that are there open all
+            let _ = threads::start_within(scope, "echoes", open);
+        }
+        open();
+    });
+    opened.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

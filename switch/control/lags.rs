@@ -6,6 +6,7 @@
 //! at what is new. What it leads to may be gone by then, as it may in a cluster.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use kswitch_tables::{RouterId, Served};
 
 use super::answer::Office;
 use super::running::Running;
+use crate::threads;
 
 /// Changes that a node has yet to hear of, at most; it hears of the last of them in place of those
 /// beyond.
@@ -132,9 +134,12 @@ impl Lags {
 }
 
 /// Has nodes hear of changes when it is time, until the lab goes down.
-pub(super) fn keep(office: &Arc<Office>) {
+///
+/// # Errors
+/// The system has no more threads.
+pub(super) fn keep(office: &Arc<Office>) -> io::Result<()> {
     let watched = Arc::downgrade(office);
-    let spawned = thread::Builder::new().name("lags".into()).spawn(move || {
+    let kept = threads::start("lags", move || {
         let keeper = thread::current();
         if let Some(office) = watched.upgrade() {
             office.with_running(|running| running.lags.keeper = Some(keeper));
@@ -150,9 +155,7 @@ pub(super) fn keep(office: &Arc<Office>) {
             thread::park_timeout(pause);
         }
     });
-    if let Err(error) = spawned {
-        tracing::error!("nodes that lag never hear of anything: {error}");
-    }
+    kept.map(drop)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What befalls pods, nodes and what makes pods, by command of a client.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use kswitch_config::{Draft, Ending, Kind, Outcome};
 
 use super::answer::Office;
 use super::request::{Failure, Response, Verb, WorkloadName};
+use crate::threads;
 
 impl Office {
     /// Does what a client wants of the lab's life. What is to end does so in the background.
@@ -189,14 +191,18 @@ fn rfc3339(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
-/// Takes away pods that have ended, until the lab goes down.
-pub(super) fn take_away(office: &Arc<Office>) {
+/// Takes away pods that have ended, and makes up for what was left undone, until the lab goes down.
+///
+/// # Errors
+/// The system has no more threads.
+pub(super) fn take_away(office: &Arc<Office>) -> io::Result<()> {
     let watched = Arc::downgrade(office);
-    let spawned = thread::Builder::new().name("endings".into()).spawn(move || {
+    let taken = threads::start("endings", move || {
         loop {
             let Some(office) = watched.upgrade() else { return };
             office.look_after_nodes();
             office.look_after_machines();
+            office.catch_up_with_threads();
             // what a worker still held when it was published anew, as interfaces of pods that have gone
             office.with_running(|running| running.switch.free());
             office.look_after_rollouts();
@@ -206,9 +212,7 @@ pub(super) fn take_away(office: &Arc<Office>) {
             thread::sleep(pause.min(IDLE));
         }
     });
-    if let Err(error) = spawned {
-        tracing::error!("pods that are deleted stay: {error}");
-    }
+    taken.map(drop)
 }
 
 /// How often is looked whether programs of pods that are deleted have ended.

@@ -9,7 +9,7 @@ use kswitch_tables::Topology;
 
 use super::metrics::LinkReading;
 use super::request::{Failure, LaneRecord, LinkRecord, Response, Selector};
-use super::running::Running;
+use super::running::{Running, with_causes};
 use super::views;
 use crate::dataplane::link::{Fault, Lane, Links};
 use crate::trace::Faulty;
@@ -159,7 +159,7 @@ pub(super) fn link(
         running.links.ask(&of, *direction, faults);
     }
     if let Err(error) = running.publish_links() {
-        return Response::failed(Failure::Internal, error.to_string());
+        return Response::failed(Failure::Internal, with_causes(&error));
     }
     let line = |direction: &Direction| {
         let lane = running.links.record(&of, *direction);

@@ -1,5 +1,6 @@
 //! Neighbours of a running lab: kept, published, shown, and reported where two claim one address.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use super::answer::Office;
 use super::request::NeighbourRecord;
 use super::running::{Error, Running};
 use super::views::{Places, now, seconds};
+use crate::threads;
 
 /// How often neighbours are looked at while there are any.
 const STEP: Duration = Duration::from_millis(100);
@@ -18,9 +20,12 @@ const STEP: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Keeps the neighbours of a lab until that is closed.
-pub(super) fn keep(office: &Arc<Office>) {
+///
+/// # Errors
+/// The system has no more threads.
+pub(super) fn keep(office: &Arc<Office>) -> io::Result<()> {
     let office = Arc::clone(office);
-    let spawned = thread::Builder::new().name("neighbours".into()).spawn(move || {
+    let kept = threads::start("neighbours", move || {
         let enrol = |running: &mut Running| running.switch.shared.keeper.enrol();
         let mut is_open = office.with_running(enrol).is_some();
         while is_open {
@@ -39,9 +44,7 @@ pub(super) fn keep(office: &Arc<Office>) {
             }
         }
     });
-    if let Err(error) = spawned {
-        tracing::error!("neighbours outside are not found: {error}");
-    }
+    kept.map(drop)
 }
 
 impl Running {

@@ -10,6 +10,7 @@ use kswitch_config::{Cluster, Draft, Ending, Kind, Observed, Outcome, Pod, Silen
 use super::answer::{Desk, Office, closing};
 use super::lifecycle;
 use super::request::{Failure, Power, Response};
+use super::running::with_causes;
 
 /// The time since somebody asked first.
 fn clock() -> Duration {
@@ -97,7 +98,7 @@ impl Office {
         }
         let observed = Observed { nodes_down: desk.nodes.down(), ..running.observed.clone() };
         if let Err(error) = running.observe(observed) {
-            return Response::failed(Failure::Internal, error.to_string());
+            return Response::failed(Failure::Internal, with_causes(&error));
         }
         Response::Done { lines: vec![format!("node/{node} down")] }
     }

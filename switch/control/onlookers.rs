@@ -1,5 +1,6 @@
 //! The thread that empties what workers tell and copy.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -9,6 +10,7 @@ use std::time::Duration;
 use super::capture::Captures;
 use super::monitor::Monitor;
 use crate::rights;
+use crate::threads;
 
 /// How long to wait between two looks, while nobody looks on: refusals are counted all the same.
 const IDLE: Duration = Duration::from_millis(100);
@@ -43,10 +45,13 @@ pub(super) struct Onlookers {
 
 impl Onlookers {
     /// Empties what is told to these from now on.
-    pub(super) fn start(monitor: Arc<Monitor>, captures: Arc<Captures>) -> Self {
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(super) fn start(monitor: Arc<Monitor>, captures: Arc<Captures>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("onlookers".into()).spawn(move || {
+        let thread = threads::start("onlookers", move || {
             rights::stand_back(rights::ONLOOKER);
             captures.drained_by(thread::current());
             while !stopping.load(Ordering::Relaxed) {
@@ -59,8 +64,7 @@ impl Onlookers {
                 });
             }
         });
-        let thread = thread.inspect_err(|error| tracing::error!("nothing is told: {error}"));
-        Self { stop, thread: thread.ok() }
+        Ok(Self { stop, thread: Some(thread?) })
     }
 }
 

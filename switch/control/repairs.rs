@@ -24,6 +24,7 @@ use super::INTERFACE;
 use super::answer::Office;
 use super::running::{Error, Running};
 use crate::lab::namespace;
+use crate::threads;
 
 /// How often is looked whether namespaces are still called what they were.
 const LOOK: Duration = Duration::from_secs(2);
@@ -47,6 +48,9 @@ impl fmt::Display for Lost {
     }
 }
 
+/// How long to wait for threads when there are none.
+const SHORT: Duration = Duration::from_secs(2);
+
 /// What was seen, and done about it.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
@@ -62,6 +66,8 @@ pub(super) struct Repairs {
     again: Option<Instant>,
     /// Machines made again so far.
     count: u64,
+    /// When to try once more what was left undone for want of threads.
+    short: Option<Instant>,
 }
 
 impl Repairs {
@@ -83,7 +89,38 @@ impl Office {
     }
 }
 
+impl Office {
+    /// Has everybody listen who could not for want of a thread, as soon as there are some.
+    pub(super) fn catch_up_with_threads(&self) {
+        self.with_running(|running| running.catch_up_with_threads(Instant::now()));
+    }
+}
+
 impl Running {
+    fn catch_up_with_threads(&mut self, now: Instant) {
+        match self.repairs.short {
+            None if threads::left_undone() => {
+                self.repairs.short = Some(now + SHORT);
+                self.tell_of_switch("short_of_threads", &threads::short().to_string());
+            }
+            Some(again) if again <= now => {
+                threads::left_undone();
+                self.listen();
+                let is_short = threads::left_undone();
+                self.repairs.short = is_short.then(|| now + SHORT);
+                if !is_short {
+                    self.tell_of_switch("renewed", "there are threads again");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tell_of_switch(&self, verdict: &str, meaning: &str) {
+        tracing::warn!("{meaning}");
+        self.monitor.machine("switch", verdict, meaning);
+    }
+
     /// Whether there may be machines to be made again.
     fn needs_repair(&mut self, now: Instant) -> bool {
         let is_due = |then: Option<Instant>, pause| {

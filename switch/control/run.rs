@@ -26,12 +26,23 @@ use super::switch::Options;
 use super::{conntrack_timeouts, cores, frame_io, lags, lifecycle, metrics, neighbours, socket};
 use crate::agents::echo::Echo;
 use crate::rights::{self, keeper, told};
+use crate::threads;
 
 /// Exit code for a bad config.
 const BAD_CONFIG: u8 = 2;
 
 /// Connections that all echo servers of a lab hold together.
 const ECHO_CONNECTIONS: usize = 16_384;
+
+/// Threads that a lab takes beside its workers: a dozen that stay, those that make namespaces, and a few
+/// for clients.
+const THREADS: usize = 24;
+
+/// Threads on which readings of the lab are written for whoever asks over HTTP.
+const READERS: usize = 4;
+
+/// For good: a thread that ends could not be had again under a limit of processes.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// How often the walk through the shared tables takes a step.
 const SWEEP_STEP: Duration = Duration::from_millis(100);
@@ -40,6 +51,7 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 enum Error {
     Memory(io::Error),
+    Threads(io::Error),
     Running(running::Error),
     Runtime(io::Error),
     Rights(io::Error),
@@ -52,6 +64,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Memory(_) => f.write_str("there is too little memory to begin with"),
+            Self::Threads(_) => f.write_str("cannot start as many threads as a lab takes"),
             Self::Running(error) => error.fmt(f),
             Self::Runtime(_) => f.write_str("cannot start the agents' runtime"),
             Self::Rights(_) => f.write_str("cannot give up rights"),
@@ -67,6 +80,7 @@ impl std::error::Error for Error {
         match self {
             Self::Running(error) => error.source(),
             Self::Memory(error)
+            | Self::Threads(error)
             | Self::Runtime(error)
             | Self::Rights(error)
             | Self::Socket(error)
@@ -124,13 +138,7 @@ fn warn(cluster: &Cluster) {
 
 /// Prints an error and its causes, in one line.
 fn tell(error: &dyn std::error::Error) {
-    let mut line = format!("kswitch: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "kswitch: {}", running::with_causes(error));
 }
 
 /// Brings the lab up, says so, waits, and takes it down.
@@ -141,6 +149,7 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let name = cluster.settings.lab.name.clone();
     let options = options(&switch_settings);
     room::check(options.workers, restart::flows::octets(&options)).map_err(Error::Memory)?;
+    threads::check(options.workers.saturating_add(THREADS)).map_err(Error::Threads)?;
     // signals wait from here on: one that comes during the start takes the lab down after it
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(Error::Signals)?;
     rights::keep_live().map_err(Error::Rights)?;
@@ -151,10 +160,14 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("agents")
+        .max_blocking_threads(READERS)
+        .thread_keep_alive(FOREVER)
         .on_thread_start(|| told("agents", rights::keep_signals()))
         .enable_all()
         .build()
         .map_err(Error::Runtime)?;
+    // one is there from the start; what waits for it would wait in vain where none can be started
+    drop(runtime.spawn_blocking(|| ()));
     let bound = socket::bind(Path::new(socket::DIRECTORY), &name).map_err(Error::Socket)?;
     let metrics_listener = switch_settings
         .metrics
@@ -176,11 +189,21 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let start = running.switch.start;
     let monitor = Arc::clone(&running.monitor);
     let onlookers = Onlookers::start(Arc::clone(&monitor), Arc::clone(&running.captures));
+    let onlookers = onlookers.map_err(Error::Threads)?;
     let office = Arc::new(Office::new(path, wishes, draft, running));
-    watch_pods(changes, &office);
-    neighbours::keep(&office);
-    lifecycle::take_away(&office);
-    lags::keep(&office);
+    let stop = Arc::new(Mutex::new(false));
+    let looked_after = watch_pods(changes, &office)
+        .and_then(|()| neighbours::keep(&office))
+        .and_then(|()| lifecycle::take_away(&office))
+        .and_then(|()| lags::keep(&office))
+        .and_then(|()| sweeper(sweep, start, monitor, Arc::clone(&stop)));
+    let sweeper = match looked_after {
+        Ok(sweeper) => sweeper,
+        Err(error) => {
+            office.close().map_err(Error::Running)?;
+            return Err(Error::Threads(error));
+        }
+    };
     let server = bound.serve(Arc::clone(&office) as Arc<dyn socket::Control>);
     let server = server.map_err(Error::Socket)?;
     let metrics_server = metrics_listener
@@ -193,8 +216,6 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
     let metrics_address = metrics_server.as_ref().map(metrics::Server::address);
     ready(&name, &office, begun.elapsed(), metrics_address);
 
-    let stop = Arc::new(Mutex::new(false));
-    let sweeper = sweeper(sweep, start, monitor, Arc::clone(&stop));
     for signal in signals.forever() {
         if signal == SIGHUP {
             office.reload_and_log();
@@ -208,11 +229,9 @@ fn stay(path: &Path, wishes: Wishes, draft: Draft, cluster: Arc<Cluster>) -> Res
         *stop = true;
     }
     drop((server, metrics_server, onlookers));
-    if let Some(sweeper) = sweeper {
-        sweeper.thread().unpark();
-        // it ends on its own; a panic in it must not keep the lab from going down
-        let _ = sweeper.join();
-    }
+    sweeper.thread().unpark();
+    // it ends on its own; a panic in it must not keep the lab from going down
+    let _ = sweeper.join();
     let closed = office.close().map_err(Error::Running);
     runtime.shutdown_timeout(Duration::from_secs(1));
     closed
@@ -250,18 +269,16 @@ fn ready(name: &str, office: &Office, took: Duration, metrics: Option<std::net::
 }
 
 /// Takes note of how pods are whenever that changes, until nobody tells any more.
-fn watch_pods(changes: Option<Receiver<()>>, office: &Arc<Office>) {
-    let (Some(changes), office) = (changes, Arc::clone(office)) else { return };
-    let spawned = thread::Builder::new().name("pods".into()).spawn(move || {
+fn watch_pods(changes: Option<Receiver<()>>, office: &Arc<Office>) -> io::Result<()> {
+    let (Some(changes), office) = (changes, Arc::clone(office)) else { return Ok(()) };
+    let watched = threads::start("pods", move || {
         while changes.recv().is_ok() {
             // what came meanwhile is seen with it
             while changes.try_recv().is_ok() {}
             office.observe_pods();
         }
     });
-    if let Err(error) = spawned {
-        tracing::error!("readiness of pods has no effect: {error}");
-    }
+    watched.map(drop)
 }
 
 /// Walks through the shared tables until told to stop.
@@ -270,13 +287,12 @@ fn sweeper(
     start: Instant,
     monitor: Arc<Monitor>,
     stop: Arc<Mutex<bool>>,
-) -> Option<thread::JoinHandle<()>> {
-    let spawned = thread::Builder::new().name("sweep".into()).spawn(move || {
+) -> io::Result<thread::JoinHandle<()>> {
+    threads::start("sweep", move || {
         while !stop.lock().map_or(true, |stop| *stop) {
             let now = crate::dataplane::worker::tick(start, Instant::now());
             sweep.step(now, &mut |death| monitor.ended(&death));
             thread::park_timeout(SWEEP_STEP);
         }
-    });
-    spawned.inspect_err(|error| tracing::error!("nothing expires: {error}")).ok()
+    })
 }

@@ -37,6 +37,7 @@ use super::switch::{self, Options, Switch};
 use crate::agents::dns::Dns;
 use crate::agents::echo::Echo;
 use crate::lab::{self, Lab};
+use crate::threads;
 
 /// How long workers may take to look at their mail before that is worth a word.
 const SETTLE_PATIENCE: Duration = Duration::from_secs(1);
@@ -70,6 +71,17 @@ impl std::error::Error for Error {
             Self::Worker(error) => Some(error),
         }
     }
+}
+
+/// An error and its causes, in one line.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    line
 }
 
 impl From<lab::Error> for Error {
@@ -163,9 +175,11 @@ impl Running {
         let options = &Options { seed: flows.seed, io, ..*options };
         let mut compiler = Compiler::new(options.seed);
         let (adopted, compiled) = thread::scope(|scope| {
-            let adopted = scope.spawn(|| flows.adopt());
+            let adopted = threads::start_within(scope, "adopt", || flows.adopt());
             let compiled = compiler.compile(&cluster, &observed, Generation(1));
-            (adopted.join().unwrap_or_default(), compiled)
+            // without a thread for it, one after the other
+            let adopted = adopted.map(|thread| thread.join().unwrap_or_default());
+            (adopted.unwrap_or_else(|_| flows.adopt()), compiled)
         });
         let Compiled { mut snapshot, names, plan, health_checks, balancers, zones } = compiled;
         // a flow is judged anew by any generation but that under which it was judged
@@ -469,7 +483,8 @@ impl Running {
         &self.name_servers.dns
     }
 
-    fn listen(&mut self) {
+    /// Has everybody listen who is to, and does not.
+    pub(super) fn listen(&mut self) {
         let awake = nodes::awake(&self.cluster, &self.observed);
         self.diversions.keep(diversions::of_nodes(&self.cluster, self.attached.values()));
         self.health_checks.keep(&self.cluster, &self.lags);

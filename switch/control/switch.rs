@@ -23,6 +23,7 @@ use crate::dataplane::{Counters, Pipeline, Shared};
 use crate::port::batch::Io;
 use crate::port::{Queue, Sender, choice, pages};
 use crate::rights;
+use crate::threads;
 
 /// Ports that a worker has counters for: as many as a [`PortId`] can number.
 const PORTS_MAX: usize = 1 << 16;
@@ -231,7 +232,7 @@ impl Switch {
         worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
         let manner = Manner { number, spin: options.spin, io: self.io };
         let (pinned, is_pinned) = mpsc::channel();
-        let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+        let thread = threads::start(&format!("worker-{number}"), move || {
             let done = core_affinity::set_for_current(core);
             // the starter waits for this word; without it there is nobody to run for
             if pinned.send(done).is_err() || !done {

@@ -197,7 +197,8 @@ impl Pipeline {
             BindError::Full => DropReason::ConntrackFull,
             BindError::Contended => DropReason::ConntrackContended,
         };
-        match self.bind_from(at, flow, way, state, flow.source.port) {
+        let mut may_displace = true;
+        match self.bind_from(at, flow, way, state, flow.source.port, &mut may_displace) {
             Err(BindError::ReplyTaken) if is_numbered(flow) => {}
             bound => return bound.map_err(reason),
         }
@@ -218,7 +219,7 @@ impl Pipeline {
                 if self.shared.conntrack.find(&reply, hash).is_some() {
                     continue;
                 }
-                match self.bind_from(at, flow, way, state, port) {
+                match self.bind_from(at, flow, way, state, port, &mut may_displace) {
                     // by another thread, meanwhile
                     Err(BindError::ReplyTaken) => {}
                     bound => return bound.map_err(reason),
@@ -228,7 +229,7 @@ impl Pipeline {
     }
 
     /// Records both directions under this source port; if there is no room, in the place of a
-    /// connection that can be spared.
+    /// connection that can be spared: of one for each flow, and of none for a port that is another's.
     fn bind_from(
         &self,
         at: At<'_>,
@@ -236,6 +237,7 @@ impl Pipeline {
         way: &Way,
         state: State,
         port: u16,
+        may_displace: &mut bool,
     ) -> Result<Binding, BindError> {
         let At { snapshot, now, ingress, .. } = at;
         let ends = rewritten(flow, way, port);
@@ -243,14 +245,18 @@ impl Pipeline {
         let reply = answers(flow, ends);
         let conntrack = &self.shared.conntrack;
         let mut bound = conntrack.bind(flow, forward, &reply, backward, now, state);
-        if bound == Err(BindError::Full)
-            && let Some(Death { connection, .. }) = conntrack.reclaim(flow, now)
-        {
-            if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_on()) {
-                let what = What::Displaced(connection.life.state);
-                watch.tell(at.event(Some(connection.original), None, what));
+        if bound == Err(BindError::Full) && *may_displace {
+            if conntrack.find(&reply, conntrack.hash(&reply)).is_some() {
+                return Err(BindError::ReplyTaken);
             }
-            bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+            if let Some(Death { connection, .. }) = conntrack.reclaim(flow, now) {
+                *may_displace = false;
+                if let Some(watch) = self.watch.as_ref().filter(|watch| watch.is_on()) {
+                    let what = What::Displaced(connection.life.state);
+                    watch.tell(at.event(Some(connection.original), None, what));
+                }
+                bound = conntrack.bind(flow, forward, &reply, backward, now, state);
+            }
         }
         let (Bound::New(found) | Bound::Existing(found)) = bound?;
         Ok(found.binding)

@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use super::Error;
+use crate::threads;
 
 /// Where named namespaces are. Source: `NETNS_RUN_DIR` of iproute2.
 pub const DIRECTORY: &str = "/run/netns";
@@ -165,7 +166,7 @@ pub fn enter<T: Send>(name: &str, closure: impl FnOnce() -> T + Send) -> io::Res
 /// Runs a closure on a thread of its own and waits for it.
 pub(super) fn on_thread<T: Send>(closure: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let thread = thread::Builder::new().name("lab".to_owned()).spawn_scoped(scope, closure)?;
+        let thread = threads::start_within(scope, "lab", closure)?;
         thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
     })
 }

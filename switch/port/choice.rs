@@ -7,13 +7,13 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 
 use super::batch::{Batch, Io};
 use super::{VNET_HEADER, packet, tap};
+use crate::threads;
 
 /// The TAP that is tried, in a namespace where there is nothing else.
 const NAME: &str = "try";
@@ -82,7 +82,7 @@ pub fn settle(wanted: Io) -> Io {
 /// # Errors
 /// What the kernel says: making namespaces and TAPs takes root's rights.
 pub fn measure() -> io::Result<Tried> {
-    let trial = thread::Builder::new().name("try-io".into()).spawn(|| {
+    let trial = threads::start("try-io", || {
         unshare(CloneFlags::CLONE_NEWNET)?;
         Trial::new()?.run()
     })?;

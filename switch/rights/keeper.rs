@@ -6,9 +6,10 @@
 use std::io;
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, Sender};
-use std::thread;
 
 use tokio::sync::oneshot;
+
+use crate::threads;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -23,11 +24,11 @@ pub fn start() -> io::Result<()> {
         return Ok(());
     }
     let (sender, works) = mpsc::channel::<Work>();
-    thread::Builder::new().name("keeper".into()).spawn(move || {
+    threads::start("keeper", move || {
         for work in works {
             // without a thread the work is dropped, which whoever waits for it notices
             if let Err(error) = spawn(work) {
-                tracing::error!("no thread to enter a namespace with: {error}");
+                tracing::warn!("no namespace can be entered: {error}");
             }
         }
     })?;
@@ -50,7 +51,7 @@ pub fn ask(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 fn spawn(work: Work) -> io::Result<()> {
-    thread::Builder::new().name("inside".into()).spawn(work).map(drop)
+    threads::start("inside", work).map(drop)
 }
 
 /// Does this as [`ask`] says; other tasks of the caller's thread go on meanwhile.
@@ -63,7 +64,7 @@ pub async fn done<T: Send + 'static>(
     let (sender, done) = oneshot::channel();
     // whoever asked may have gone meanwhile
     ask(move || drop(sender.send(work())))?;
-    done.await.map_err(io::Error::other)?
+    done.await.map_err(|_| threads::short())?
 }
 
 /// Does this as [`ask`] says, and waits for it.
@@ -76,11 +77,13 @@ pub fn wait<T: Send + 'static>(
     let (sender, done) = mpsc::channel();
     // whoever asked waits below
     ask(move || drop(sender.send(work())))?;
-    done.recv().map_err(io::Error::other)?
+    done.recv().map_err(|_| threads::short())?
 }
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use kswitch::lab::process::processes_in;
 use libtest_mimic::Failed;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
@@ -23,6 +24,12 @@ pub(crate) const TESTS: &[Test] = &[
     ("shortage: too little memory is one error, and nothing is left", &["prlimit"], little_memory),
     ("shortage: a control group's limit is seen before it is met", &[], little_memory_in_a_group),
     ("shortage: no descriptors left: what is there goes on", &["prlimit"], no_descriptors),
+    ("shortage: too few threads are one error, and nothing is left", &[], too_few_threads),
+    (
+        "shortage: no threads left: what is there goes on, and the rest as soon as there are",
+        &[],
+        no_threads,
+    ),
     ("shortage: clocks that jump change nothing", &["cc"], clock_jumps),
 ];
 
@@ -246,6 +253,100 @@ fn little_memory_in_a_group() -> Result<(), Failed> {
     command.args(["-c", script, "sh"]).arg(procs).arg(env!("CARGO_BIN_EXE_kswitch")).arg(&config);
     let output = end(&mut command)?;
     refused(&name, &output, "conntrack-flows");
+    Ok(())
+}
+
+/// A control group without a limit of processes yet; `None` where they are not ours to make.
+fn group_of_processes(name: &str) -> Option<Group> {
+    ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find_map(|root| {
+        let group = Group(Path::new(root).join(format!("kswitch-{name}")));
+        fs::create_dir(&group.0).ok()?;
+        fs::write(group.0.join("pids.max"), "max").ok()?;
+        Some(group)
+    })
+}
+
+fn too_few_threads() -> Result<(), Failed> {
+    let name = fresh_name();
+    let (_directory, config) = written(&name)?;
+    let Some(group) = group_of_processes(&name) else { return Ok(()) };
+    fs::write(group.0.join("pids.max"), "12")?;
+    let script = "echo $$ > \"$1\" && exec \"$2\" --config \"$3\"";
+    let mut command = Command::new("sh");
+    let procs = group.0.join("cgroup.procs");
+    command.args(["-c", script, "sh"]).arg(procs).arg(env!("CARGO_BIN_EXE_kswitch")).arg(&config);
+    refused(&name, &end(&mut command)?, "pids.max");
+    Ok(())
+}
+
+fn no_threads() -> Result<(), Failed> {
+    let name = fresh_name();
+    let Some(group) = group_of_processes(&name) else { return Ok(()) };
+    let talker = r#"
+[[pod]]
+metadata = { name = "talker" }
+spec.nodeName = "node-a"
+[[pod.spec.containers]]
+name = "main"
+command = ["sleep", "1000"]
+"#;
+    let mut lab = Lab::start(&name, &restart::lab(&name, talker))?;
+    let mut connections = Connections::open(&lab, 2)?;
+    connections.talk()?;
+    fs::write(group.0.join("cgroup.procs"), lab.pid().to_string())?;
+    let current = || -> Result<usize, Failed> {
+        Ok(fs::read_to_string(group.0.join("pids.current"))?.trim().parse()?)
+    };
+    let limit = |count: &str| fs::write(group.0.join("pids.max"), count);
+    let directory = tempfile::tempdir()?;
+    let more = directory.path().join("more.yaml");
+    fs::write(&more, "apiVersion: v1\nkind: Pod\nmetadata: {name: more}\nspec: {}\n")?;
+    let apply = || lab.client(&["apply", "-f", more.to_str().unwrap_or_default()]);
+
+    // none for clients
+    limit(&current()?.to_string())?;
+    let refused = lab.client(&["get", "pods"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("pids.max"), "{said}");
+    connections.talk()?;
+
+    // one, for the client: none for what it asks for
+    limit(&(current()? + 1).to_string())?;
+    let refused = apply()?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("pids.max"), "{said}");
+    connections.talk()?;
+
+    // a program that has ended is not started, and says why
+    let program = || -> Result<Option<i32>, Failed> {
+        let inside = processes_in(&format!("{name}.default.talker"))?;
+        let is_program = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
+        };
+        Ok(inside.into_iter().find(is_program).and_then(|pid| pid.try_into().ok()))
+    };
+    let first = program()?.ok_or("no program")?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL)?;
+    until("the pod says why it does not run", || {
+        let Ok(pods) = lab.get("pods") else { return Ok(false) };
+        let pod = pods.iter().find(|pod| pod["metadata"]["name"] == "talker").ok_or("no pod")?;
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        let message = waiting["message"].as_str().unwrap_or_default();
+        Ok(waiting["reason"] == "CreateContainerError" && message.contains("pids.max"))
+    })?;
+    connections.talk()?;
+
+    // and all of it is made up for
+    limit("max")?;
+    until("the program runs again", || Ok(program()?.is_some_and(|pid| pid != first)))?;
+    assert!(apply()?.status.success());
+    let target = format!("{}:8080", lab.pod_ip("more", true)?);
+    until("the new pod answers", || {
+        Ok(lab.fetch("default.client", &target, "/hostname").is_ok_and(|name| name == "more"))
+    })?;
+    connections.talk()?;
+    assert_eq!(lab.stop()?, Some(0));
+    assert_eq!(leftovers(&name), [] as [&str; 0]);
     Ok(())
 }
 

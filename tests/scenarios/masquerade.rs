@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use kswitch::sim::World;
 use kswitch::sim::craft::{Body, Craft};
+use kswitch_tables::Protocol;
 
 use crate::lab::*;
 
@@ -73,4 +75,43 @@ fn a_silent_flow_is_forgotten_and_not_before() {
     assert!(!late.contains_key("established"), "{late:?}");
     nothing(&mut world, &pod("far"));
     assert!(world.shared.conntrack.len() <= 1, "only the late packet's own flow, if any");
+}
+
+/// Flows that nobody has answered, until one more does not fit; they have been silent for a while.
+fn fill(world: &mut World) {
+    let far = v4(world, &pod("far"), 9);
+    for port in 1..=u16::MAX {
+        let own = v4(world, &pod("client"), port);
+        if !moved(world, &pod("client"), &Craft::udp(own, far, b"")).contains_key("admitted") {
+            world.pass(60);
+            return;
+        }
+        world.clear();
+    }
+    panic!("it never was full");
+}
+
+#[test]
+fn in_a_full_table_one_flow_makes_way_for_one_that_looks_for_a_port_and_none_for_one_that_finds_none()
+ {
+    let mut world = world(SHOP);
+    let outside = v4(&world, &internet(), 8080);
+    // a protocol without ports leaves nothing to tell two pods apart by
+    let tunnel = |world: &World, name: &str| {
+        let (source, target) = (v4(world, &pod(name), 0), v4(world, &internet(), 0));
+        Craft { source, target, ttl: 64, body: Body::Raw(Protocol(47), vec![0; 8]) }
+    };
+    let first = v4(&world, &pod("client"), 4000);
+    moved(&mut world, &pod("client"), &Craft::udp(first, outside, b""));
+    let gre = tunnel(&world, "client");
+    moved(&mut world, &pod("client"), &gre);
+    fill(&mut world);
+    let full = world.shared.conntrack.len();
+    let second = v4(&world, &pod("near"), 4000);
+    let sent = Craft::udp(second, outside, b"");
+    assert_eq!(moved(&mut world, &pod("near"), &sent), each(&["admitted"]));
+    assert_eq!(world.shared.conntrack.len(), full);
+    let gre = tunnel(&world, "near");
+    assert_eq!(moved(&mut world, &pod("near"), &gre), each(&["no_source_port"]));
+    assert_eq!(world.shared.conntrack.len(), full);
 }

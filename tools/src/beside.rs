@@ -12,6 +12,9 @@ use crate::stream::Sent;
 /// Frames of the stream handed over at once, at most: so few that no queue is filled by one turn.
 const STREAM_BURST: usize = 16;
 
+/// Frames of a stream that a queue of the usual length may be late by.
+pub const LATE: u64 = STREAM_BURST as u64;
+
 /// Frames of a flood handed over at once.
 const FLOOD_BURST: usize = 64;
 const _: () = assert!(FLOOD_BURST <= MOST && STREAM_BURST <= MOST);
@@ -27,6 +30,8 @@ pub struct Stream<'s> {
     pub flows: u32,
     /// Frames per second.
     pub rate: u64,
+    /// Frames that it may be late by and make up for, as many as the interface's queue has room for.
+    pub late: u64,
 }
 
 /// What is sent beside it.
@@ -60,11 +65,11 @@ struct Pace {
 
 impl Pace {
     /// How many to send now, at most `most`.
-    fn due(&mut self, rate: u64, nanoseconds: u64, most: usize) -> usize {
+    fn due(&mut self, rate: u64, nanoseconds: u64, most: usize, late: u64) -> usize {
         let all = u128::from(rate) * u128::from(nanoseconds) / 1_000_000_000;
         let left = u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(self.sent + self.forgone);
         let now = left.min(most as u64);
-        self.forgone += (left - now).saturating_sub(most as u64);
+        self.forgone += (left - now).saturating_sub(late);
         usize::try_from(now).unwrap_or(most)
     }
 }
@@ -92,7 +97,7 @@ pub fn send(
                 refused,
             }));
         }
-        let wanted = sent.due(stream.rate, nanoseconds, STREAM_BURST);
+        let wanted = sent.due(stream.rate, nanoseconds, STREAM_BURST, stream.late);
         for (number, template) in (sent.sent..).zip(templates.iter_mut().take(wanted)) {
             template.stamp(Stamp {
                 flow: u32::try_from(number % flows).unwrap_or(0),
@@ -107,7 +112,7 @@ pub fn send(
             sent.refused += (wanted - taken) as u64;
         }
         let Some(flood) = flood else { continue };
-        let wanted = flooded.due(flood.rate, nanoseconds, FLOOD_BURST);
+        let wanted = flooded.due(flood.rate, nanoseconds, FLOOD_BURST, FLOOD_BURST as u64);
         if wanted > 0 {
             let turn = flood.frames.iter().cycle().skip(place).take(wanted);
             let taken = flood.socket.send(turn.map(Vec::as_slice))?;
@@ -125,16 +130,16 @@ mod tests {
     #[test]
     fn what_is_due_follows_the_clock_and_what_is_late_is_not_made_up_for() {
         let mut pace = Pace::default();
-        assert_eq!(pace.due(1_000_000, 5_000, 16), 5);
+        assert_eq!(pace.due(1_000_000, 5_000, 16, 16), 5);
         pace.sent += 4;
-        assert_eq!(pace.due(1_000_000, 5_000, 16), 1);
+        assert_eq!(pace.due(1_000_000, 5_000, 16, 16), 1);
         pace.sent += 1;
-        assert_eq!(pace.due(1_000_000, 5_000, 16), 0);
+        assert_eq!(pace.due(1_000_000, 5_000, 16, 16), 0);
         // a second late: a burst now and one more
-        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 16);
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16, 16), 16);
         pace.sent += 16;
-        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 16);
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16, 16), 16);
         pace.sent += 16;
-        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16), 0);
+        assert_eq!(pace.due(1_000_000, 1_000_000_000, 16, 16), 0);
     }
 }

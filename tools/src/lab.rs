@@ -107,12 +107,38 @@ pub fn mute(namespace: &str, rule: &str) -> io::Result<()> {
 /// # Errors
 /// If there is no `nft`, or no such rule.
 pub fn muted(namespace: &str) -> io::Result<u64> {
+    counted(namespace, "packets")
+}
+
+/// Gives an interface of a namespace a queue for so many frames.
+///
+/// # Errors
+/// If there is no `ip`, or it refuses.
+pub fn lengthen(namespace: &str, interface: &str, frames: u64) -> io::Result<()> {
+    let frames = frames.to_string();
+    let arguments = ["-n", namespace, "link", "set", interface, "txqueuelen", &frames];
+    let output = Command::new("ip").args(arguments).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+}
+
+/// How many octets they had, from their IP headers on.
+///
+/// # Errors
+/// As [`muted`].
+pub fn muted_octets(namespace: &str) -> io::Result<u64> {
+    counted(namespace, "bytes")
+}
+
+fn counted(namespace: &str, what: &str) -> io::Result<u64> {
     let arguments = ["netns", "exec", namespace, "nft", "list", "table", "ip", "bench"];
     let output = Command::new("ip").args(arguments).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut words = text.split_whitespace();
     let mut counts = Vec::new();
-    while words.any(|word| word == "packets") {
+    while words.any(|word| word == what) {
         counts.extend(words.next().and_then(|word| word.parse::<u64>().ok()));
     }
     if counts.is_empty() {

@@ -100,6 +100,16 @@ impl Socket {
         Ok(socket)
     }
 
+    /// Has each frame that is sent begin with a virtio header, which says what is left to be done.
+    ///
+    /// Source: packet(7) and `PACKET_VNET_HDR`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn take_headers(&self) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)
+    }
+
     #[expect(unsafe_code, reason = "a system call that names memory")]
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let octets = u32::try_from(size_of::<libc::c_int>()).unwrap_or(0);

@@ -13,6 +13,7 @@ use super::super::topology::{Broken, Lab};
 use super::backend::{Backends, Place, Port};
 use crate::agents::proxy::network::Map;
 use crate::agents::proxy::{Network, Proxy};
+use crate::threads;
 
 /// A lab with load balancers, backends, and a client outside.
 pub trait Edge {
@@ -60,12 +61,14 @@ impl Loopback {
     /// # Errors
     /// What the system says.
     pub fn new(lab: &Lab) -> Result<Self, Broken> {
+        let broken = |error| Broken(format!("cannot start: {error}"));
+        threads::check(1).map_err(broken)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("balancer")
             .enable_all()
             .build()
-            .map_err(|error| Broken(format!("cannot start: {error}")))?;
+            .map_err(broken)?;
         let map = Arc::new(Map::default());
         let network = Network::Mapped(Arc::clone(&map));
         let proxy = Proxy::new(runtime.handle().clone(), network, None);

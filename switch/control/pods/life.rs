@@ -1,5 +1,6 @@
 //! The life of a pod whose programs run here.
 
+use std::io::ErrorKind;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use super::kept::{Entry, Register};
 use super::log::Log;
 use super::probe::{Asking, BackOff, Verdict};
 use super::state::{Doing, Phase, PodState};
+use crate::threads;
 
 /// A pod's programs; they end when this is dropped.
 #[derive(Debug)]
@@ -318,18 +320,33 @@ async fn run(shared: &Shared, at: usize, container: &Program) -> i32 {
         return look_after(shared, at, container, run, is_started).await;
     }
     let namespace = &shared.target.pod;
-    let started = container::start(namespace, container, &container.command, ears).await;
-    let run = match started {
-        Ok(run) => run,
-        Err(error) => {
-            let name = container.command.first().map_or("", String::as_str);
-            let message =
-                format!("{name}: {error}; images are not pulled: programs are this machine's");
+    let mut is_told = false;
+    let run = loop {
+        let error = match container::start(namespace, container, &container.command, ears).await {
+            Ok(run) => break run,
+            Err(error) => threads::in_words(error),
+        };
+        let name = container.command.first().map_or("", String::as_str);
+        let hint = if error.kind() == ErrorKind::NotFound {
+            "; images are not pulled: programs are this machine's"
+        } else {
+            ""
+        };
+        let message = format!("{name}: {error}{hint}");
+        if !is_told {
+            is_told = true;
             log.push(message.clone());
             let PodProgram { namespace, pod, .. } = &shared.program;
             tracing::warn!("{namespace}/{pod}, container {}: {message}", container.name);
-            shared.set(at, Doing::Waiting { reason: "CreateContainerError", message }, false);
+        }
+        shared.set(at, Doing::Waiting { reason: "CreateContainerError", message }, false);
+        // as the kubelet, which tries again whatever the policy: it has not run
+        if error.kind() != ErrorKind::WouldBlock {
             return NOT_STARTED;
+        }
+        tokio::select! {
+            () = sleep(SHORT) => {}
+            () = shared.told_to_end() => return NOT_STARTED,
         }
     };
     let restarts = shared.state().containers.get(at).map_or(0, |own| own.restarts);
@@ -414,6 +431,9 @@ async fn act(shared: &Shared, container: &Program, hook: &Hook) -> bool {
         }
     }
 }
+
+/// How long a container waits for room under a limit of processes.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// The exit code of a program that could not be started.
 const NOT_STARTED: i32 = 128;

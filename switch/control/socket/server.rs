@@ -20,6 +20,7 @@ use super::{Answer, Control, Line, MAX_CLIENTS, MAX_REQUEST, PATIENCE, Request, 
 use super::{client, line, path_of};
 use crate::control::request::Failure;
 use crate::lab::turn::Turn;
+use crate::threads;
 
 /// How long to leave the socket alone when accepting fails, for want of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,9 +82,7 @@ impl Bound {
         let shared = Arc::new(Shared::default());
         let listener = self.listener.try_clone()?;
         let for_thread = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("control".into())
-            .spawn(move || accept(&listener, &control, &for_thread))?;
+        let thread = threads::start("control", move || accept(&listener, &control, &for_thread))?;
         Ok(Server { bound: self, shared, thread: Some(thread) })
     }
 }
@@ -157,25 +156,22 @@ fn accept(listener: &UnixListener, control: &Arc<dyn Control>, shared: &Arc<Shar
         };
         let stream = Arc::new(stream);
         if shared.clients().len() >= MAX_CLIENTS {
-            refuse(&stream);
+            refuse(&stream, &format!("the switch is serving {MAX_CLIENTS} clients already"));
             continue;
         }
         next += 1;
         let client = Client { id: next, stream: Arc::clone(&stream), shared: Arc::clone(shared) };
         shared.clients().insert(next, stream);
-        let control = Arc::clone(control);
-        // Without a thread the client is dropped here, and sees its connection close.
-        let _ = thread::Builder::new()
-            .name(format!("control-{next}"))
-            .spawn(move || client.serve(&*control));
+        let (control, told) = (Arc::clone(control), Arc::clone(&client.stream));
+        let served = threads::start(&format!("control-{next}"), move || client.serve(&*control));
+        if let Err(error) = served {
+            refuse(&told, &format!("the switch cannot look after another client: {error}"));
+        }
     }
 }
 
-fn refuse(stream: &UnixStream) {
-    let busy = Response::failed(
-        Failure::Internal,
-        format!("the switch is serving {MAX_CLIENTS} clients already"),
-    );
+fn refuse(stream: &UnixStream, why: &str) {
+    let busy = Response::failed(Failure::Internal, why.to_owned());
     // A new socket has room for this line; its client need not read for it to be sent.
     let _ = stream.set_nonblocking(true);
     let _ = send(stream, &Line::Last(busy));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use kswitch_tables::{Address, MacAddress};
 use kswitch_tools::beds::FLOOD_PORT;
-use kswitch_tools::beside::{self, Flood, Offered, Stream};
+use kswitch_tools::beside::{self, Flood, LATE, Offered, Stream};
 use kswitch_tools::floods::{Ends, FRAMES, Kind};
 use kswitch_tools::frames::{Shape, Template};
 use kswitch_tools::lab::{self, Lab, inside};
@@ -140,7 +140,7 @@ impl Bed {
                 if let Some(id) = self.core {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                let stream = Stream { socket, form, flows: 1, rate };
+                let stream = Stream { socket, form, flows: 1, rate, late: LATE };
                 let flood = flood.map(|(frames, rate)| Flood { socket: &self.flood, frames, rate });
                 beside::send(stream, flood, time)
             });

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use kswitch_tools::beds::FLOOD_PORT;
 use kswitch_tools::beside::{self, Stream};
-use kswitch_tools::frames::{Shape, Template};
+use kswitch_tools::frames::{CHECK_SEQUENCE, DATAGRAM_HEADERS, ETHERNET, Shape, Template};
 use kswitch_tools::histogram::Histogram;
 use kswitch_tools::lab::{self, Lab, inside};
 use kswitch_tools::link;
@@ -29,16 +29,22 @@ use kswitch_tools::stream::Sent;
     without."
 )]
 struct Arguments {
-    /// Frames per second at most; fewer where this machine does not carry so many without loss
+    /// Datagrams per second at most; fewer where this machine does not carry so many without loss
     #[arg(long, default_value_t = 500_000)]
     rate: u64,
-    /// Exactly so many frames per second, whatever is lost
+    /// Exactly so many datagrams per second, whatever is lost
     #[arg(long)]
     exactly: Option<u64>,
+    /// Datagrams that the pod hands over as one frame, as a program does that sends with UDP_SEGMENT
+    #[arg(long, default_value_t = 1)]
+    together: u16,
+    /// Frames that the first TAP has room for: for as long as the worker is kept off its processor
+    #[arg(long, default_value_t = 10_000)]
+    queue: u64,
     /// Of the highest rate without loss, so many percent are sent, as headroom for whatever else runs
     #[arg(long, default_value_t = 80)]
     percent: u64,
-    /// Flows that the frames are of
+    /// Flows that the datagrams are of
     #[arg(long, default_value_t = 16)]
     flows: u32,
     /// Milliseconds from one reload to the next
@@ -51,6 +57,10 @@ struct Arguments {
 
 /// How long after the last frame was sent nothing is under way any more.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// Octets of a datagram's frame, with its check sequence, and what is left of it without headers.
+const SIZE: usize = 64;
+const PAYLOAD: u64 = (SIZE - CHECK_SEQUENCE - ETHERNET - DATAGRAM_HEADERS) as u64;
 
 /// The lab as it is after so many changes.
 fn text(name: &str, step: u64) -> String {
@@ -100,13 +110,19 @@ struct Bed {
     /// Where none is to come.
     others: [String; 2],
     core: Option<usize>,
+    /// Datagrams of a frame.
+    together: u64,
+    /// Frames that the sender may be late by.
+    late: u64,
 }
 
-/// What came of a run.
+/// What came of a run, in datagrams.
 #[derive(Default)]
 struct Outcome {
     sent: Sent,
-    /// Frames that found the queue of the first TAP full.
+    /// How many of them make a frame.
+    together: u64,
+    /// What found the queue of the first TAP full.
     refused: u64,
     received: u64,
     astray: u64,
@@ -121,13 +137,14 @@ impl Outcome {
     }
 
     fn tell(&self, what: &str) -> io::Result<()> {
-        let Self { sent, refused, astray, reloads, took, .. } = self;
+        let Self { sent, together, refused, astray, reloads, took, .. } = self;
         write!(
             io::stdout(),
-            "{what}: sent {} frames, {} a second; lost {}, {refused} of them at the first queue; to other \
-             pods {astray}",
+            "{what}: sent {} datagrams, {} a second, in {} frames; lost {}, {refused} of them at the first \
+             queue; to other pods {astray}",
             sent.frames,
             sent.rate(),
+            sent.frames / together.max(&1),
             self.lost(),
         )?;
         if *reloads > 0 {
@@ -145,7 +162,7 @@ impl Outcome {
 }
 
 impl Bed {
-    fn new() -> io::Result<Self> {
+    fn new(together: u16, queue: u64) -> io::Result<Self> {
         let name = format!("reloads-{}", std::process::id());
         let lab = Lab::start(&name, &text(&name, 0))?;
         let service: IpAddr = [10, 8, 0, 80].into();
@@ -156,20 +173,28 @@ impl Bed {
                 target_mac: link::mac_of(&way)?,
                 source: (way.source, 1024).into(),
                 target: (service, FLOOD_PORT).into(),
-                size: 64,
+                size: SIZE,
             };
-            let form = Template::new(&shape).ok_or(io::ErrorKind::InvalidInput)?;
-            Ok((Socket::open(&way.interface, Side::Send)?, form))
+            let socket = Socket::open(&way.interface, Side::Send)?;
+            let form = if together > 1 {
+                socket.take_headers()?;
+                Template::together(&shape, together)
+            } else {
+                Template::new(&shape)
+            };
+            Ok((socket, form.ok_or(io::ErrorKind::InvalidInput)?))
         })?;
+        lab::lengthen(&lab.pod("client"), "eth0", queue)?;
         let [sink, others @ ..] = ["server", "other", "third"].map(|pod| lab.pod(pod));
         for namespace in [&sink].into_iter().chain(&others) {
             lab::mute(namespace, &format!("udp dport {FLOOD_PORT}"))?;
         }
         let core = core_affinity::get_core_ids().and_then(|cores| Some(cores.last()?.id));
-        Ok(Self { lab, name, sender, form, sink, others, core })
+        let (together, late) = (u64::from(together), queue / 2);
+        Ok(Self { lab, name, sender, form, sink, others, core, together, late })
     }
 
-    /// Sends so many flows, together at a rate, for so long, while the lab is reloaded every so often, if it is.
+    /// Sends so many flows, all in all at a rate, for so long, while the lab is reloaded every so often, if it is.
     fn carry(
         &self,
         (flows, rate): (u32, u64),
@@ -178,17 +203,16 @@ impl Bed {
     ) -> io::Result<Outcome> {
         let stop = &AtomicBool::new(false);
         let panicked = || io::Error::other("a thread panicked");
-        let astray =
-            || -> io::Result<u64> { self.others.iter().map(|other| lab::muted(other)).sum() };
-        let (received_before, astray_before) = (lab::muted(&self.sink)?, astray()?);
+        let astray = || -> io::Result<u64> { self.others.iter().map(|other| seen(other)).sum() };
+        let (received_before, astray_before) = (seen(&self.sink)?, astray()?);
         let mut outcome = thread::scope(|scope| {
             let changes = scope.spawn(|| every.map(|every| self.reload(every, stop)).transpose());
             let send = scope.spawn(|| {
                 if let Some(id) = self.core {
                     core_affinity::set_for_current(core_affinity::CoreId { id });
                 }
-                let (socket, form) = (&self.sender, &self.form);
-                let stream = Stream { socket, form, flows, rate };
+                let (socket, form, rate) = (&self.sender, &self.form, rate / self.together.max(1));
+                let stream = Stream { socket, form, flows, rate, late: self.late };
                 beside::send(stream, None, time).map(|[offered, _]| offered)
             });
             let sent = send.join();
@@ -198,12 +222,15 @@ impl Bed {
                 (outcome.reloads, outcome.took) = (reloads, took);
             }
             let offered = sent.map_err(|_| panicked())??;
-            (outcome.sent, outcome.refused) = (offered.sent, offered.refused);
+            let Sent { frames, nanoseconds } = offered.sent;
+            outcome.together = self.together;
+            outcome.sent = Sent { frames: frames * self.together, nanoseconds };
+            outcome.refused = offered.refused * self.together;
             Ok::<_, io::Error>(outcome)
         })?;
         // what waits in queues has come by then
         thread::sleep(SETTLE);
-        outcome.received = lab::muted(&self.sink)? - received_before;
+        outcome.received = seen(&self.sink)? - received_before;
         outcome.astray = astray()? - astray_before;
         Ok(outcome)
     }
@@ -225,8 +252,15 @@ impl Bed {
     }
 }
 
+/// Datagrams that a machine's kernel has seen so far: of those that came together it counts the headers
+/// once.
+fn seen(namespace: &str) -> io::Result<u64> {
+    let headers = lab::muted(namespace)? * DATAGRAM_HEADERS as u64;
+    Ok(lab::muted_octets(namespace)?.saturating_sub(headers) / PAYLOAD)
+}
+
 fn go(arguments: &Arguments) -> io::Result<bool> {
-    let bed = Bed::new()?;
+    let bed = Bed::new(arguments.together, arguments.queue)?;
     let time = Duration::try_from_secs_f64(arguments.seconds).map_err(io::Error::other)?;
     let every = Duration::from_millis(arguments.every);
     let second = Duration::from_secs(1);
@@ -241,7 +275,7 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
             let trial = Trial { offered: sent.rate(), sent: sent.frames + done.refused, received };
             Ok::<_, io::Error>(trial)
         })?;
-        writeln!(io::stdout(), "without loss for a second: {best} frames a second")?;
+        writeln!(io::stdout(), "without loss for a second: {best} datagrams a second")?;
         best * arguments.percent / 100
     };
     let without = bed.carry((flows, rate), time, None)?;
