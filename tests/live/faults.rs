@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -163,7 +164,11 @@ fn interface_removed() -> Result<(), Failed> {
     let name = fresh_name();
     repaired(&name, |lab| {
         let namespace = format!("{}.default.victim", lab.name());
-        ip(&format!("-n {namespace} link del eth0"))
+        let removal = ["-n", &namespace, "link", "del", "eth0"];
+        let output = Command::new("ip").args(removal).output()?;
+        // it is inside meanwhile, and may be ended with the namespace before it has ended itself
+        assert!(output.status.success() || output.status.signal().is_some(), "{output:?}");
+        Ok(())
     })
 }
 
