@@ -271,7 +271,10 @@ impl Worker {
             self.burst.clear();
             return true;
         };
-        std::mem::swap(&mut self.burst, &mut self.before);
+        if self.outbox.has_batch() {
+            // one's frames may wait while the other is filled; otherwise one is enough, and is in cache
+            std::mem::swap(&mut self.burst, &mut self.before);
+        }
         self.burst.clear();
         let stages = &self.counters.stages;
         if self.stopwatch.begin() {
