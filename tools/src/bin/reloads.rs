@@ -122,7 +122,7 @@ struct Outcome {
     sent: Sent,
     /// How many of them make a frame.
     together: u64,
-    /// What found the queue of the first TAP full.
+    /// What found the queue of the first TAP full; it is tried again, and not among what was sent.
     refused: u64,
     received: u64,
     astray: u64,
@@ -133,15 +133,15 @@ struct Outcome {
 
 impl Outcome {
     fn lost(&self) -> u64 {
-        self.sent.frames.saturating_sub(self.received) + self.refused
+        self.sent.frames.saturating_sub(self.received)
     }
 
     fn tell(&self, what: &str) -> io::Result<()> {
         let Self { sent, together, refused, astray, reloads, took, .. } = self;
         write!(
             io::stdout(),
-            "{what}: sent {} datagrams, {} a second, in {} frames; lost {}, {refused} of them at the first \
-             queue; to other pods {astray}",
+            "{what}: sent {} datagrams, {} a second, in {} frames; lost {}, to other pods {astray}; refused by \
+             a full queue before the switch, and tried again, {refused}",
             sent.frames,
             sent.rate(),
             sent.frames / together.max(&1),
@@ -276,6 +276,11 @@ fn go(arguments: &Arguments) -> io::Result<bool> {
             Ok::<_, io::Error>(trial)
         })?;
         writeln!(io::stdout(), "without loss for a second: {best} datagrams a second")?;
+        if best == 0 {
+            return Err(io::Error::other(
+                "nothing goes without loss while this machine is so busy",
+            ));
+        }
         best * arguments.percent / 100
     };
     let without = bed.carry((flows, rate), time, None)?;
