@@ -52,7 +52,7 @@ pub(crate) use language::Condition as SecurityCondition;
 pub use language::Visit;
 pub(crate) use listener::addresses as gateway_addresses;
 pub(crate) use matching::expression;
-pub use matching::{Headers, Match, PathMatch, Request, ValueMatch};
+pub use matching::{Call, Headers, Match, PathMatch, Request, ValueMatch};
 pub use model::{
     ALL_NOTED, Backend, BackendKey, BackendPart, BackendPolicy, BackendProtocol, Cors, Filters,
     HeaderEdit, HealthCheckSpec, Listener, Mirror, Origin, Persistence, PersistenceKind, Place,

@@ -102,7 +102,7 @@ spec:
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: http}
-spec: {parentRefs: [{name: edge, sectionName: http}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+spec: {parentRefs: [{name: edge, sectionName: http}], hostnames: [http.example], rules: [{backendRefs: [{name: web, port: 80}]}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute

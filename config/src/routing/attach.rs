@@ -130,6 +130,30 @@ pub(super) fn attach(
     Ok(attached)
 }
 
+/// Those of the listeners at which no route of another type came first for any of the hosts.
+///
+/// # Errors
+/// The reason of the condition `Accepted`, and a sentence, where none is left.
+///
+/// Source: Gateway API, `GRPCRouteSpec.hostnames`.
+pub(super) fn apart(
+    gateway: &Prepared,
+    kind: &'static str,
+    attached: Attached,
+) -> Result<Attached, (&'static str, String)> {
+    let is_free = |(at, hosts): &(usize, Vec<HostPattern>)| {
+        let requests = gateway.listeners.get(*at).map_or(&[][..], |listener| &listener.requests);
+        let mut others = requests.iter().filter(|(other, _)| *other != kind);
+        others.all(|(_, theirs)| hosts.iter().all(|host| host.both(theirs).is_none()))
+    };
+    let free: Attached = attached.into_iter().filter(is_free).collect();
+    if free.is_empty() {
+        let message = "a route of another type, which is older, is for the same hosts".to_owned();
+        return Err(("HostnameConflict", message));
+    }
+    Ok(free)
+}
+
 fn admits(
     listener: &PreparedListener,
     namespace: &str,

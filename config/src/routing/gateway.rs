@@ -19,7 +19,8 @@ use super::model::{BackendPart, Listener, Routing, Rule, Serve, Socket, SocketKi
 use super::rules::{Owner, Reader};
 use super::table::{Age, Candidate, RouteTable};
 use crate::gateway_api::{
-    GatewayClassStatus, HttpRule, ListenerSet, ParentReference, RouteStatus, TlsRouteSpec,
+    GatewayClassStatus, GrpcRoute, HttpRoute, HttpRule, ListenerSet, ParentReference, RouteStatus,
+    TlsRouteSpec,
 };
 use crate::{Cluster, GatewaySettings};
 
@@ -45,6 +46,25 @@ struct Facts<'r> {
     parents: &'r [ParentReference],
 }
 
+/// A route of requests.
+#[derive(Clone, Copy)]
+enum Asking<'r> {
+    Http(&'r Arc<HttpRoute>),
+    Grpc(&'r Arc<GrpcRoute>),
+}
+
+impl Asking<'_> {
+    /// What tells which of two was there first; those that do not say so are as young as can be.
+    fn age(&self) -> (bool, Option<String>, Option<String>, Option<String>) {
+        let metadata = match self {
+            Self::Http(route) => &route.metadata,
+            Self::Grpc(route) => &route.metadata,
+        };
+        let created = metadata.creation_timestamp.as_ref().map(|time| time.0.to_string());
+        (created.is_none(), created, metadata.namespace.clone(), metadata.name.clone())
+    }
+}
+
 /// What a route does.
 enum Does {
     /// Requests that match go by a rule.
@@ -67,30 +87,45 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
         cluster,
     };
     let mut routing = Routing::default();
-    for route in &objects.http_routes {
-        let one = [HttpRule::default()];
-        let spec = &route.spec;
-        let rules = spec.rules.as_deref().unwrap_or(&one);
-        let facts = facts("HTTPRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
-        let status = all.add(&facts, &grants, backends, |reader| {
-            let rules = rules.iter().enumerate().map(|(at, rule)| reader.http(at, rule));
-            Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
-        });
-        let mut route = route.as_ref().clone();
-        route.status = Some(status);
-        routing.http_routes.push(Arc::new(route));
+    let http = objects.http_routes.iter().map(Asking::Http).enumerate();
+    let grpc = objects.grpc_routes.iter().map(Asking::Grpc).enumerate();
+    let mut asking: Vec<(usize, Asking<'_>)> = http.chain(grpc).collect();
+    // of those of both types for the same hosts, the oldest holds
+    asking.sort_by_cached_key(|(_, route)| route.age());
+    let (mut http, mut grpc) = (Vec::new(), Vec::new());
+    for (place, route) in asking {
+        match route {
+            Asking::Http(route) => {
+                let one = [HttpRule::default()];
+                let spec = &route.spec;
+                let rules = spec.rules.as_deref().unwrap_or(&one);
+                let facts = facts("HTTPRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
+                let status = all.add(&facts, &grants, backends, |reader| {
+                    let rules = rules.iter().enumerate().map(|(at, rule)| reader.http(at, rule));
+                    Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
+                });
+                let mut route = route.as_ref().clone();
+                route.status = Some(status);
+                http.push((place, Arc::new(route)));
+            }
+            Asking::Grpc(route) => {
+                let spec = &route.spec;
+                let facts = facts("GRPCRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
+                let status = all.add(&facts, &grants, backends, |reader| {
+                    let rules = spec.rules.iter().enumerate();
+                    let rules = rules.map(|(at, rule)| reader.grpc(at, rule));
+                    Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
+                });
+                let mut route = route.as_ref().clone();
+                route.status = Some(status);
+                grpc.push((place, Arc::new(route)));
+            }
+        }
     }
-    for route in &objects.grpc_routes {
-        let spec = &route.spec;
-        let facts = facts("GRPCRoute", &route.metadata, &spec.hostnames, &spec.parent_refs);
-        let status = all.add(&facts, &grants, backends, |reader| {
-            let rules = spec.rules.iter().enumerate().map(|(at, rule)| reader.grpc(at, rule));
-            Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
-        });
-        let mut route = route.as_ref().clone();
-        route.status = Some(status);
-        routing.grpc_routes.push(Arc::new(route));
-    }
+    http.sort_by_key(|(place, _)| *place);
+    grpc.sort_by_key(|(place, _)| *place);
+    routing.http_routes.extend(http.into_iter().map(|(_, route)| route));
+    routing.grpc_routes.extend(grpc.into_iter().map(|(_, route)| route));
     macro_rules! layer4 {
         ($list:ident, $kind:literal, $part:expr, $hosts:expr) => {
             for route in &objects.$list {
@@ -164,13 +199,15 @@ impl<'c> All<'c> {
             let Some((gateway, set)) = found else { continue };
             let applicant = Applicant { kind, namespace, hostnames };
             let namespaces = &self.cluster.namespaces;
-            let attached = attach::attach((gateway, set), wanted, applicant, namespaces);
+            let attached = attach::attach((gateway, set), wanted, applicant, namespaces)
+                .and_then(|attached| attach::apart(gateway, kind, attached));
             status.parents.push(parent_status(metadata, wanted, attached.as_ref(), &problems));
             for (at, hosts) in attached.into_iter().flatten() {
                 let gateway_name = (gateway.namespace.clone(), gateway.name.clone());
                 let Some(listener) = gateway.listeners.get_mut(at) else { continue };
                 if counted.insert((gateway_name, at)) {
                     listener.attached += 1;
+                    listener.requests.extend(hosts.iter().map(|host| (kind, host.clone())));
                     push(listener, &hosts, &does, &age);
                 }
             }

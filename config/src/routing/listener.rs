@@ -60,6 +60,8 @@ pub(super) struct PreparedListener {
     conditions: Vec<Condition>,
     /// How many routes have attached.
     pub(super) attached: i32,
+    /// Types of the routes that have requests, with their hosts.
+    pub(super) requests: Vec<(&'static str, HostPattern)>,
     /// Rules of requests.
     pub(super) candidates: Vec<Candidate>,
     /// Rules of connections and datagrams.
@@ -272,6 +274,7 @@ pub(super) fn listener(
         is_usable,
         conditions,
         attached: 0,
+        requests: Vec::new(),
         candidates: Vec::new(),
         streams: Vec::new(),
     }

@@ -43,8 +43,34 @@ pub struct Match {
     pub headers: Vec<(String, ValueMatch)>,
     /// Parameters of its query.
     pub query: Vec<(String, ValueMatch)>,
-    /// Whether it must be a gRPC call.
-    pub is_grpc: bool,
+    /// What it asks of a gRPC call, which it must be then.
+    pub call: Option<Call>,
+}
+
+/// What a match asks of a gRPC call, as far as it decides which of several comes first; its path says
+/// the same.
+///
+/// Source: Gateway API, `GRPCRouteRule.matches`, on precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Call {
+    /// 0: by names; 1: by expressions; 2: any.
+    kind: u8,
+    /// Letters of the service that is named; more come first.
+    service: Reverse<usize>,
+    /// Letters of the method.
+    method: Reverse<usize>,
+}
+
+impl Call {
+    /// What is asked of a call, by names or by expressions.
+    pub(super) fn new(service: Option<&str>, method: Option<&str>, is_expression: bool) -> Self {
+        let letters = |text: Option<&str>| Reverse(text.map_or(0, str::len));
+        let kind = match (service, method) {
+            (None, None) => 2,
+            _ => u8::from(is_expression),
+        };
+        Self { kind, service: letters(service), method: letters(method) }
+    }
 }
 
 /// A path.
@@ -139,10 +165,10 @@ impl ValueMatch {
 impl Match {
     /// Whether a request satisfies all of it, but for its host.
     pub fn matches(&self, request: &Request<'_>) -> bool {
-        let Self { path, method, headers, query, is_grpc } = self;
+        let Self { path, method, headers, query, call } = self;
         path.matches(request.path)
             && method.as_ref().is_none_or(|method| method == request.method)
-            && (!is_grpc || is_grpc_call(request))
+            && (call.is_none() || is_grpc_call(request))
             && headers.iter().all(|(name, wanted)| {
                 request.headers.value(name).is_some_and(|value| wanted.matches(&value))
             })
@@ -158,8 +184,10 @@ impl Match {
     ///
     /// Source: Gateway API, `HTTPRouteRule.matches`, on precedence.
     pub(super) fn rank(&self) -> impl Ord + use<> {
-        let Self { path, method, headers, query, is_grpc: _ } = self;
-        (path.rank(), method.is_none(), Reverse(headers.len()), Reverse(query.len()))
+        let Self { path, method, headers, query, call } = self;
+        // of calls it is not the path that decides
+        let path = if call.is_some() { (0, Reverse(0)) } else { path.rank() };
+        (path, *call, method.is_none(), Reverse(headers.len()), Reverse(query.len()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::attach::Grants;
 use super::backends::{Backends, PortRef};
 use super::filters::filters;
-use super::matching::{Match, PathMatch, ValueMatch, expression};
+use super::matching::{Call, Match, PathMatch, ValueMatch, expression};
 use super::model::{
     Backend, BackendPart, Persistence, PersistenceKind, Rule, Target, TargetBackend, Timeouts,
 };
@@ -69,11 +69,8 @@ impl Reader<'_, '_> {
             timeouts: Timeouts::default(),
             persistence: rule.session_persistence.as_ref().map(persistence),
         };
-        let all = if rule.matches.is_empty() {
-            vec![Match { is_grpc: true, ..Match::default() }]
-        } else {
-            matches
-        };
+        let all =
+            if rule.matches.is_empty() { vec![grpc_match(&GrpcMatch::default())] } else { matches };
         (all, made)
     }
 
@@ -184,7 +181,7 @@ fn http_match(spec: &RouteMatch) -> Match {
         method: spec.method.clone(),
         headers: values(&spec.headers, str::to_ascii_lowercase),
         query: values(&spec.query_params, str::to_owned),
-        is_grpc: false,
+        call: None,
     }
 }
 
@@ -215,7 +212,8 @@ fn values(specs: &[ValueMatchSpec], name: impl Fn(&str) -> String) -> Vec<(Strin
 fn grpc_match(spec: &GrpcMatch) -> Match {
     let method = spec.method.clone().unwrap_or_default();
     let (service, call) = (method.service.as_deref(), method.method.as_deref());
-    let path = if method.type_.as_deref() == Some("RegularExpression") {
+    let is_expression = method.type_.as_deref() == Some("RegularExpression");
+    let path = if is_expression {
         let text = format!("/{}/{}", service.unwrap_or("[^/]+"), call.unwrap_or("[^/]+"));
         expression(&text).map_or_else(|_| PathMatch::Exact(text), PathMatch::Expression)
     } else {
@@ -232,7 +230,7 @@ fn grpc_match(spec: &GrpcMatch) -> Match {
     Match {
         path,
         headers: values(&spec.headers, str::to_ascii_lowercase),
-        is_grpc: true,
+        call: Some(Call::new(service, call, is_expression)),
         ..Match::default()
     }
 }

@@ -1,5 +1,6 @@
 //! Objects to rules, and rules to requests.
 
+mod calls;
 mod policies;
 mod services;
 mod standard;
