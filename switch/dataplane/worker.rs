@@ -30,13 +30,6 @@ pub const WAKE: Token = Token(usize::MAX);
 /// Turns between looks at which further queues have become ready, while some are.
 const TURNS_BETWEEN_POLLS: u32 = 8;
 
-/// Queues that are read again though they were empty: what answers is soon back, and to be told by
-/// epoll that it is takes as long as a read.
-const WARM_QUEUES: usize = 4;
-
-/// Turns for which they are.
-const WARM_TURNS: u32 = 32;
-
 /// How a worker runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -60,8 +53,6 @@ struct Receiver {
     is_listed: bool,
     /// How many frames to ask for at once: there may be twice as many as there were last time.
     appetite: usize,
-    /// Turns since it had frames.
-    quiet: u32,
 }
 
 /// Nanoseconds of a tick.
@@ -208,8 +199,7 @@ impl Worker {
     }
 
     /// One burst from every queue on the list; answers the frames carried. A queue left before
-    /// it was empty stays on the list, since readiness is told only once, and so do a few of those
-    /// that had frames lately.
+    /// it was empty stays on the list, since readiness is told only once.
     pub fn turn(&mut self, now: Tick) -> usize {
         let mut carried = 0;
         for _ in 0..self.ready.len() {
@@ -217,14 +207,12 @@ impl Worker {
             let emptied = self.receive(at);
             carried += self.burst.len();
             self.carry(at, now);
-            if let Some(Some(receiver)) = self.receivers.get_mut(at) {
-                let turns = receiver.quiet.saturating_add(1);
-                receiver.quiet = if self.burst.is_empty() { turns } else { 0 };
-                let is_warm = self.ready.len() < WARM_QUEUES && receiver.quiet < WARM_TURNS;
-                receiver.is_listed = !emptied || is_warm;
-                if receiver.is_listed {
-                    self.ready.push_back(at);
+            if emptied {
+                if let Some(Some(receiver)) = self.receivers.get_mut(at) {
+                    receiver.is_listed = false;
                 }
+            } else {
+                self.ready.push_back(at);
             }
         }
         self.outbox.flush(&self.view, &self.counters, &self.burst);
@@ -463,13 +451,7 @@ impl Worker {
             let interest = Interest::READABLE;
             poll.registry().register(&mut SourceFd(&descriptor), Token(at), interest)?;
         }
-        let receiver = Some(Receiver {
-            port,
-            queue,
-            is_listed: false,
-            appetite: APPETITE_LEAST,
-            quiet: WARM_TURNS,
-        });
+        let receiver = Some(Receiver { port, queue, is_listed: false, appetite: APPETITE_LEAST });
         match self.receivers.get_mut(at) {
             Some(free) => *free = receiver,
             None => self.receivers.push(receiver),
