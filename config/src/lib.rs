@@ -67,8 +67,8 @@ pub use kept::Kept;
 pub use kind::Kind;
 pub use labels::matches;
 pub use network_balancer::{
-    BalancedNode, NetworkBalancer, NodeCheck, NodeHealth, PROXY_HEALTH_PORT, Scheme,
-    stickiness_name,
+    BalancedNode, NetworkBalancer, NodeCheck, NodeHealth, PROXY_HEALTH_PORT, Scheme, ingress_of,
+    is_vip, stickiness_name,
 };
 pub use node_controller::NodeController;
 pub use observed::{EntryPolicy, Neighbour, Neighbours, Observed};

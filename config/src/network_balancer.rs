@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use kswitch_tables::Stickiness;
 
 use crate::cluster::Node;
@@ -193,11 +193,17 @@ impl Scheme {
     }
 }
 
+/// What the status of a Service says of the addresses of its load balancer.
+pub fn ingress_of(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> {
+    let status = service.status.iter().flat_map(|status| &status.load_balancer);
+    status.flat_map(|balancer| balancer.ingress.iter().flatten())
+}
+
 /// Whether nodes may take over what is sent to an address: packets for any other have to go out to
 /// the load balancer first.
 ///
 /// Source: `LoadBalancerIngress.ipMode`.
-pub(crate) fn is_vip(mode: Option<&str>) -> bool {
+pub fn is_vip(mode: Option<&str>) -> bool {
     matches!(mode, None | Some("VIP"))
 }
 
@@ -222,9 +228,7 @@ pub(crate) fn proxied(service: &Service, settings: &Settings) -> Vec<IpAddr> {
             || pools.iter().any(|range| range.contains(address))
             || named.values().any(|at| at == address)
     };
-    let status = service.status.iter().flat_map(|status| &status.load_balancer);
-    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
-    let proxies = ingress.filter(|at| at.ip_mode.as_deref() == Some(PROXY));
+    let proxies = ingress_of(service).filter(|at| at.ip_mode.as_deref() == Some(PROXY));
     proxies.filter_map(|at| at.ip.as_deref()?.parse().ok()).filter(is_ours).collect()
 }
 

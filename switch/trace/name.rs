@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use kswitch_config::{PlannedPort, Pod, PortKind};
+use kswitch_config::{PlannedPort, Pod, PortKind, ingress_of, is_vip};
 use kswitch_tables::{Address, Flow, PortRole, Protocol, Snapshot};
 
 use super::Tables;
@@ -219,18 +219,14 @@ pub(super) fn cluster_addresses(service: &Service) -> impl Iterator<Item = IpAdd
 
 /// The addresses at which a Service is served to the outside.
 pub(super) fn outer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
-    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
-    let ingress = ingress.filter_map(|ingress| ingress.ip.as_deref());
+    let ingress = ingress_of(service).filter_map(|ingress| ingress.ip.as_deref());
     let external = service.spec.iter().flat_map(|spec| spec.external_ips.iter().flatten());
     ingress.chain(external.map(String::as_str)).filter_map(|address| address.parse().ok())
 }
 
 /// Those of them that nodes do not take over.
 pub(super) fn proxied_addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
-    let status = service.status.iter().filter_map(|status| status.load_balancer.as_ref());
-    let ingress = status.flat_map(|balancer| balancer.ingress.iter().flatten());
-    let proxied = ingress.filter(|at| at.ip_mode.as_deref() == Some("Proxy"));
+    let proxied = ingress_of(service).filter(|at| !is_vip(at.ip_mode.as_deref()));
     proxied.filter_map(|ingress| ingress.ip.as_deref()?.parse().ok())
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 use super::{accept, cidr, labels, one_of};
 use crate::error::Findings;
-use crate::network_balancer::{IP_MODE, IP_MODES};
+use crate::network_balancer::{IP_MODE, IP_MODES, ingress_of};
 use crate::path::Path;
 use crate::syntax;
 
@@ -124,12 +124,10 @@ fn ip_modes(service: &Service, findings: &mut Findings) {
     let annotations = service.metadata.annotations.as_ref();
     let asked = annotations.and_then(|all| all.get(IP_MODE)).map(String::as_str);
     one_of(findings, path.key(IP_MODE), asked, &IP_MODES);
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = status.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
     let path = Path::Root.key("status");
     let path = path.key("loadBalancer");
     let path = path.key("ingress");
-    for (index, at) in ingress.iter().enumerate() {
+    for (index, at) in ingress_of(service).enumerate() {
         let path = path.index(index);
         one_of(findings, path.key("ipMode"), at.ip_mode.as_deref(), &IP_MODES);
         if at.ip_mode.is_some() && at.ip.is_none() {

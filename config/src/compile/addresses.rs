@@ -9,7 +9,7 @@ use super::parse_net;
 use super::service::{Health, Part, PortFrontends, Site, Vip};
 use crate::Cluster;
 use crate::endpoints::{NOWHERE, NodeIndex, PortCandidates};
-use crate::network_balancer::is_vip;
+use crate::network_balancer::{ingress_of, is_vip};
 
 /// The cluster IPs of a Service; none if it is headless.
 pub(super) fn cluster_ips(spec: &ServiceSpec) -> impl Iterator<Item = IpAddr> {
@@ -38,10 +38,7 @@ impl Addresses {
             (ip.is_ipv4() == cluster_ip.is_ipv4()).then(|| Address::from(ip))
         };
         let is_balancer = spec.type_.as_deref() == Some("LoadBalancer");
-        let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-        let ingress = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
-        let vips =
-            ingress.iter().filter(|ingress| is_balancer && is_vip(ingress.ip_mode.as_deref()));
+        let vips = ingress_of(service).filter(|at| is_balancer && is_vip(at.ip_mode.as_deref()));
         Self {
             cluster_ip: cluster_ip.into(),
             external_ips: spec.external_ips.iter().flatten().filter_map(of_family).collect(),

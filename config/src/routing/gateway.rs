@@ -92,7 +92,8 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
     let mut asking: Vec<(usize, Asking<'_>)> = http.chain(grpc).collect();
     // of those of both types for the same hosts, the oldest holds
     asking.sort_by_cached_key(|(_, route)| route.age());
-    let (mut http, mut grpc) = (Vec::new(), Vec::new());
+    routing.http_routes.clone_from(&objects.http_routes);
+    routing.grpc_routes.clone_from(&objects.grpc_routes);
     for (place, route) in asking {
         match route {
             Asking::Http(route) => {
@@ -104,9 +105,9 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
                     let rules = rules.iter().enumerate().map(|(at, rule)| reader.http(at, rule));
                     Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
                 });
-                let mut route = route.as_ref().clone();
-                route.status = Some(status);
-                http.push((place, Arc::new(route)));
+                if let Some(told) = routing.http_routes.get_mut(place) {
+                    Arc::make_mut(told).status = Some(status);
+                }
             }
             Asking::Grpc(route) => {
                 let spec = &route.spec;
@@ -116,16 +117,12 @@ pub(super) fn route<'c>(cluster: &'c Cluster, backends: &mut Backends<'c>) -> Ro
                     let rules = rules.map(|(at, rule)| reader.grpc(at, rule));
                     Does::Requests(rules.map(|(matches, rule)| (matches, Arc::new(rule))).collect())
                 });
-                let mut route = route.as_ref().clone();
-                route.status = Some(status);
-                grpc.push((place, Arc::new(route)));
+                if let Some(told) = routing.grpc_routes.get_mut(place) {
+                    Arc::make_mut(told).status = Some(status);
+                }
             }
         }
     }
-    http.sort_by_key(|(place, _)| *place);
-    grpc.sort_by_key(|(place, _)| *place);
-    routing.http_routes.extend(http.into_iter().map(|(_, route)| route));
-    routing.grpc_routes.extend(grpc.into_iter().map(|(_, route)| route));
     macro_rules! layer4 {
         ($list:ident, $kind:literal, $part:expr, $hosts:expr) => {
             for route in &objects.$list {

@@ -201,12 +201,11 @@ fn refusal(action: &str, redirect: Option<&RedirectOptions>) -> Option<SecurityA
 fn limit(options: &RateLimitOptions, is_ban: bool) -> Option<RateLimit> {
     let redirect = options.exceed_redirect_options.as_ref();
     let exceed = refusal(options.exceed_action.as_deref()?, redirect)?;
-    let of = |key: &str, name: Option<&str>| limit_key(key, name);
     let single = options.enforce_on_key.as_deref();
-    let single = single.and_then(|key| of(key, options.enforce_on_key_name.as_deref()));
+    let single = single.and_then(|key| limit_key(key, options.enforce_on_key_name.as_deref()));
     let several = options.enforce_on_key_configs.iter();
-    let several =
-        several.filter_map(|at| of(&at.enforce_on_key_type, at.enforce_on_key_name.as_deref()));
+    let several = several
+        .filter_map(|at| limit_key(&at.enforce_on_key_type, at.enforce_on_key_name.as_deref()));
     let lasts = options.ban_duration_sec.and_then(|seconds| u64::try_from(seconds).ok());
     let ban = lasts.filter(|_| is_ban).map(|lasts| Ban {
         threshold: options.ban_threshold.and_then(threshold),

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use super::owners::{Owner, Owners};
 use crate::cluster::{External, HostNetwork, Prober};
 use crate::draft::Draft;
+use crate::network_balancer::ingress_of;
 
 /// What it is called.
 const NAME: &str = "health-checks";
@@ -62,7 +63,5 @@ pub(super) fn prober(
 
 fn is_balanced(service: &Service) -> bool {
     let kind = service.spec.as_ref().and_then(|spec| spec.type_.as_deref());
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let mut ingress = status.into_iter().flat_map(|balancer| balancer.ingress.iter().flatten());
-    kind == Some("LoadBalancer") && ingress.any(|at| at.ip.is_some())
+    kind == Some("LoadBalancer") && ingress_of(service).any(|at| at.ip.is_some())
 }

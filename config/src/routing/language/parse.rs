@@ -90,11 +90,16 @@ impl Reader {
         wrong(self.column(), format!("`{sign}` is missing"), format!("write `{sign}`"))
     }
 
-    fn any(&mut self) -> Result<Term, Wrong> {
+    fn deeper(&mut self) -> Result<(), Wrong> {
         self.depth += 1;
         if self.depth > DEPTH {
             return wrong(self.column(), "too much is within each other", "write several rules");
         }
+        Ok(())
+    }
+
+    fn any(&mut self) -> Result<Term, Wrong> {
+        self.deeper()?;
         let mut column = self.column();
         let mut term = self.all()?;
         while self.take("||") {
@@ -157,14 +162,7 @@ impl Reader {
 
     fn unary(&mut self) -> Result<Term, Wrong> {
         if self.take("!") {
-            self.depth += 1;
-            if self.depth > DEPTH {
-                return wrong(
-                    self.column(),
-                    "too much is within each other",
-                    "write several rules",
-                );
-            }
+            self.deeper()?;
             let column = self.column();
             let term = self.unary()?;
             self.depth -= 1;

@@ -11,7 +11,7 @@ use crate::allocate::Addresses;
 use crate::check::{ServiceType, family_name};
 use crate::draft::Entries;
 use crate::error::Findings;
-use crate::network_balancer::{self, Scheme, is_class_served, wanted_addresses};
+use crate::network_balancer::{self, Scheme, ingress_of, is_class_served, wanted_addresses};
 use crate::path::Field;
 use crate::settings::{Addressing, Settings};
 use crate::validate::balancers::upper_half;
@@ -204,21 +204,16 @@ fn lacks(service: &Service, like: IpAddr) -> bool {
         && is_class_served(service)
         && spec.load_balancer_ip.as_ref().is_none_or(String::is_empty)
         && spec.ip_families.iter().flatten().any(|at| at == family)
-        && !ingress(service).any(|at| at.ip.as_deref().is_none_or(|ip| is_of(ip, family)))
+        && !ingress_of(service).any(|at| at.ip.as_deref().is_none_or(|ip| is_of(ip, family)))
 }
 
 fn is_of(address: &str, family: &str) -> bool {
     address.parse().is_ok_and(|address| family_name(address) == family)
 }
 
-fn ingress(service: &Service) -> impl Iterator<Item = &LoadBalancerIngress> {
-    let status = service.status.iter().flat_map(|status| &status.load_balancer);
-    status.flat_map(|balancer| balancer.ingress.iter().flatten())
-}
-
 /// Addresses of a Service's load balancer.
 fn addresses(service: &Service) -> impl Iterator<Item = IpAddr> {
-    ingress(service).filter_map(|at| at.ip.as_deref()?.parse().ok())
+    ingress_of(service).filter_map(|at| at.ip.as_deref()?.parse().ok())
 }
 
 fn ports(spec: &ServiceSpec) -> impl Iterator<Item = (i32, &str)> {
