@@ -95,19 +95,34 @@ pub fn mute(namespace: &str, rule: &str) -> io::Result<()> {
          add chain ip bench early {{ type filter hook prerouting priority -500; }}; \
          add rule ip bench early {rule} counter drop"
     );
-    let output = Command::new("ip").args(["netns", "exec", namespace, "nft", &rules]).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+    ip(&["netns", "exec", namespace, "nft", &rules]).map(drop)
 }
 
-/// How many packets the rules of [`mute`] have dropped in a namespace so far.
+/// What the rules of [`mute`] have dropped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Muted {
+    /// Packets.
+    pub packets: u64,
+    /// Octets that they had, from their IP headers on.
+    pub octets: u64,
+}
+
+/// What the rules of [`mute`] have dropped in a namespace so far.
 ///
 /// # Errors
 /// If there is no `nft`, or no such rule.
-pub fn muted(namespace: &str) -> io::Result<u64> {
-    counted(namespace, "packets")
+pub fn muted(namespace: &str) -> io::Result<Muted> {
+    let text = ip(&["netns", "exec", namespace, "nft", "list", "table", "ip", "bench"])?;
+    let sum = |what: &str| {
+        let mut words = text.split_whitespace();
+        let mut counts = Vec::new();
+        while words.any(|word| word == what) {
+            counts.extend(words.next().and_then(|word| word.parse::<u64>().ok()));
+        }
+        let nothing = || io::Error::other(format!("nothing is counted in {namespace}"));
+        (!counts.is_empty()).then(|| counts.iter().sum()).ok_or_else(nothing)
+    };
+    Ok(Muted { packets: sum("packets")?, octets: sum("bytes")? })
 }
 
 /// Gives an interface of a namespace a queue for so many frames.
@@ -116,33 +131,14 @@ pub fn muted(namespace: &str) -> io::Result<u64> {
 /// If there is no `ip`, or it refuses.
 pub fn lengthen(namespace: &str, interface: &str, frames: u64) -> io::Result<()> {
     let frames = frames.to_string();
-    let arguments = ["-n", namespace, "link", "set", interface, "txqueuelen", &frames];
+    ip(&["-n", namespace, "link", "set", interface, "txqueuelen", &frames]).map(drop)
+}
+
+/// What `ip` prints.
+fn ip(arguments: &[&str]) -> io::Result<String> {
     let output = Command::new("ip").args(arguments).output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
-}
-
-/// How many octets they had, from their IP headers on.
-///
-/// # Errors
-/// As [`muted`].
-pub fn muted_octets(namespace: &str) -> io::Result<u64> {
-    counted(namespace, "bytes")
-}
-
-fn counted(namespace: &str, what: &str) -> io::Result<u64> {
-    let arguments = ["netns", "exec", namespace, "nft", "list", "table", "ip", "bench"];
-    let output = Command::new("ip").args(arguments).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut words = text.split_whitespace();
-    let mut counts = Vec::new();
-    while words.any(|word| word == what) {
-        counts.extend(words.next().and_then(|word| word.parse::<u64>().ok()));
-    }
-    if counts.is_empty() {
-        return Err(io::Error::other(format!("nothing is counted in {namespace}")));
-    }
-    Ok(counts.iter().sum())
 }

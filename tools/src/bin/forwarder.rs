@@ -9,17 +9,15 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kswitch::dataplane::burst::{BURST, Burst};
 use kswitch::lab::{Host, HostSpec, Lab};
 use kswitch::port::batch::Batch;
 use kswitch::port::{Queue, Sender};
+use kswitch_config::SwitchSettings;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
-
-/// As the switch: how long to look on after the last frame before waiting.
-const SPIN: Duration = Duration::from_micros(100);
 
 /// Waits are cut into these, to see whether to end.
 const WAIT: u16 = 100;
@@ -92,6 +90,8 @@ impl Lane {
 }
 
 fn run(lanes: &mut [Lane], mut batch: Option<Batch>, stop: &AtomicBool) -> io::Result<()> {
+    // as the switch looks on after the last frame before it waits
+    let spin = SwitchSettings::default().spin;
     let mut last_frame = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let mut carried = 0;
@@ -104,7 +104,7 @@ fn run(lanes: &mut [Lane], mut batch: Option<Batch>, stop: &AtomicBool) -> io::R
         let now = Instant::now();
         if carried > 0 {
             last_frame = now;
-        } else if now.duration_since(last_frame) > SPIN {
+        } else if now.duration_since(last_frame) > spin {
             let descriptors: Vec<_> = lanes.iter().filter_map(|lane| lane.from.batched()).collect();
             let mut polled: Vec<_> =
                 descriptors.into_iter().map(|at| PollFd::new(at, PollFlags::POLLIN)).collect();

@@ -13,7 +13,7 @@ use kswitch_tools::beds::FLOOD_PORT;
 use kswitch_tools::beside::{self, Stream};
 use kswitch_tools::frames::{CHECK_SEQUENCE, DATAGRAM_HEADERS, ETHERNET, Shape, Template};
 use kswitch_tools::histogram::Histogram;
-use kswitch_tools::lab::{self, Lab, inside};
+use kswitch_tools::lab::{self, Lab, Muted, inside};
 use kswitch_tools::link;
 use kswitch_tools::packet::{Side, Socket};
 use kswitch_tools::search::{Bounds, Trial, search};
@@ -255,8 +255,8 @@ impl Bed {
 /// Datagrams that a machine's kernel has seen so far: of those that came together it counts the headers
 /// once.
 fn seen(namespace: &str) -> io::Result<u64> {
-    let headers = lab::muted(namespace)? * DATAGRAM_HEADERS as u64;
-    Ok(lab::muted_octets(namespace)?.saturating_sub(headers) / PAYLOAD)
+    let Muted { packets, octets } = lab::muted(namespace)?;
+    Ok(octets.saturating_sub(packets * DATAGRAM_HEADERS as u64) / PAYLOAD)
 }
 
 fn go(arguments: &Arguments) -> io::Result<bool> {
