@@ -87,9 +87,7 @@ impl Office {
         let _turn = self.turn();
         self.with_running(|running| running.repair(now));
     }
-}
 
-impl Office {
     /// Has everybody listen who could not for want of a thread, as soon as there are some.
     pub(super) fn catch_up_with_threads(&self) {
         self.with_running(|running| running.catch_up_with_threads(Instant::now()));

@@ -24,6 +24,14 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How often is looked whether they have.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// What stands behind the program's name in the words of the kernel about a process: its state first.
+///
+/// Source: proc_pid_stat(5), from field 3 on.
+pub(crate) fn stat_fields(stat: &str) -> impl Iterator<Item = &str> {
+    // the name, in parentheses, may have anything in it
+    stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace()
+}
+
 /// Starts a command inside a named namespace, with the host's own name, `/sys/class/net` and
 /// files under `/etc`, as `ip netns exec` does.
 ///

@@ -8,6 +8,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::process::stat_fields;
+
 /// How long to wait for a process that ends: longer than freeing any amount of memory takes.
 const ENDING: Duration = Duration::from_secs(30);
 
@@ -106,9 +108,7 @@ impl Holder {
 /// `sched.h`.
 fn ends(stat: &str) -> bool {
     const LEAVING: u32 = 0x4 | 0x200 | 0x400;
-    // the name of the program, in parentheses, may have anything in it
-    let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
-    let mut fields = rest.split(' ');
+    let mut fields = stat_fields(stat);
     let state = fields.next().unwrap_or_default();
     let flags: u32 = fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or_default();
     matches!(state, "Z" | "X" | "x") || flags & LEAVING != 0

@@ -24,8 +24,9 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// Three nodes of which the last has no endpoint, and checks that are fast.
-fn lab(more: &str) -> Result<Lab, Failed> {
+/// A lab of two nodes and a client outside, in which checks are fast and connections drain for so many
+/// seconds.
+pub(crate) fn started(draining: u64, more: &str) -> Result<Lab, Failed> {
     let name = fresh_name();
     let text = format!(
         r#"
@@ -35,16 +36,25 @@ name = "{name}"
 load-balancer-pools = ["203.0.113.0/28"]
 [load-balancers]
 node-check = {{ interval = "200ms", timeout = "1s", unhealthy = 2 }}
-connection-draining = "2s"
+connection-draining = "{draining}s"
 [[node]]
 name = "node-a"
 [[node]]
 name = "node-b"
-[[node]]
-name = "node-c"
 [[external]]
 name = "client"
 address = "198.51.100.7/24"
+{more}"#
+    );
+    Lab::start(&name, &text)
+}
+
+/// Three nodes of which the last has no endpoint.
+fn lab(more: &str) -> Result<Lab, Failed> {
+    let text = format!(
+        r#"
+[[node]]
+name = "node-c"
 [[external]]
 name = "vm"
 address = "10.128.9.9/32"
@@ -72,7 +82,7 @@ metadata = {{ name = "web-a", labels = {{ app = "web" }} }}
 spec.nodeName = "node-a"
 {more}"#
     );
-    Lab::start(&name, &text)
+    started(2, &text)
 }
 
 const WEB_B: &str = r#"
@@ -81,12 +91,12 @@ metadata = { name = "web-b", labels = { app = "web" } }
 spec.nodeName = "node-b"
 "#;
 
-/// The health of a node, as the load balancer of a Service sees it.
-pub(crate) fn health(lab: &Lab, service: &str, node: &str) -> Result<String, Failed> {
+/// The health of a node or a pod, as a load balancer sees it behind this backend service.
+pub(crate) fn health(lab: &Lab, backend: &str, place: &str) -> Result<String, Failed> {
     let all = lab.get("backendservices")?;
-    let found = all.iter().find(|at| at["metadata"]["name"] == service).ok_or("no such")?;
-    let nodes = found["backends"].as_array().ok_or("no nodes")?;
-    let place = nodes.iter().find(|place| place["node"] == node);
+    let found = all.iter().find(|at| at["metadata"]["name"] == backend).ok_or("no such")?;
+    let places = found["backends"].as_array().ok_or("no places")?;
+    let place = places.iter().find(|at| at["node"] == place || at["pod"] == place);
     Ok(place.and_then(|place| place["health"].as_str()).unwrap_or("gone").to_owned())
 }
 
@@ -125,6 +135,22 @@ pub(crate) fn echoes(stream: &mut TcpStream, patience: Duration) -> bool {
         && &room == b"hello"
 }
 
+/// Which of some connections are through a node, whose address stands for the client: the second hop.
+pub(crate) fn through(lab: &Lab, streams: &[TcpStream], node: &str) -> Result<Vec<bool>, Failed> {
+    let flows: Value = serde_json::from_str(&lab.ask(&["conntrack", "list", "-o", "json"])?)?;
+    let flows = flows["items"].as_array().or(flows.as_array()).ok_or("no flows")?;
+    let nodes = lab.get("nodes")?;
+    let node = nodes.iter().find(|at| at["metadata"]["name"] == node).ok_or("no node")?;
+    let node = node["status"]["addresses"][0]["address"].as_str().ok_or("no address")?;
+    let is_through = |stream: &TcpStream| -> Result<bool, Failed> {
+        let own = stream.local_addr()?.to_string();
+        let flow = flows.iter().find(|flow| flow["source"] == own).ok_or("no flow")?;
+        let seen = flow["replyTarget"].as_str().ok_or("no reply target")?;
+        Ok(seen.starts_with(&format!("{node}:")))
+    };
+    streams.iter().map(is_through).collect()
+}
+
 fn node_dies() -> Result<(), Failed> {
     let lab = lab(WEB_B)?;
     until("all are found healthy", || {
@@ -136,20 +162,7 @@ fn node_dies() -> Result<(), Failed> {
         (0..24).map(open).collect::<Result<Vec<_>, _>>()
     })??;
     assert!(streams.iter_mut().all(|stream| echoes(stream, EXCHANGE)));
-    // the second hop: the node that a flow entered at stands for the client
-    let flows: Value = serde_json::from_str(&lab.ask(&["conntrack", "list", "-o", "json"])?)?;
-    let flows = flows["items"].as_array().cloned().or(flows.as_array().cloned());
-    let flows = flows.ok_or("no flows")?;
-    let nodes = lab.get("nodes")?;
-    let dying = nodes.iter().find(|node| node["metadata"]["name"] == "node-c").ok_or("no node")?;
-    let dying = dying["status"]["addresses"][0]["address"].as_str().ok_or("no address")?;
-    let through = |stream: &TcpStream| -> Result<bool, Failed> {
-        let own = stream.local_addr()?.to_string();
-        let flow = flows.iter().find(|flow| flow["source"] == own).ok_or("no flow")?;
-        let seen = flow["replyTarget"].as_str().ok_or("no reply target")?;
-        Ok(seen.starts_with(&format!("{dying}:")))
-    };
-    let is_through: Vec<bool> = streams.iter().map(through).collect::<Result<_, _>>()?;
+    let is_through = through(&lab, &streams, "node-c")?;
     let (there, others) =
         (is_through.iter().filter(|it| **it).count(), is_through.iter().filter(|it| !**it).count());
     assert!(there > 0 && others > 0, "{is_through:?}");

@@ -8,7 +8,7 @@ use libtest_mimic::Failed;
 
 use crate::Test;
 use crate::lab::{EXCHANGE, Lab, exchange, fresh_name, until};
-use crate::network::{echoes, health};
+use crate::network::{echoes, health, started, through};
 
 pub(crate) const TESTS: &[Test] = &[
     ("proxied: nodes do not take over what is a proxy's", &[], proxied),
@@ -21,33 +21,17 @@ pub(crate) const TESTS: &[Test] = &[
 const PATIENCE: Duration = Duration::from_secs(4);
 
 fn lab(more: &str) -> Result<Lab, Failed> {
-    let name = fresh_name();
     let text = format!(
         r#"
-[lab]
-name = "{name}"
-[cluster]
-load-balancer-pools = ["203.0.113.0/28"]
-[load-balancers]
-node-check = {{ interval = "200ms", timeout = "1s", unhealthy = 2 }}
-connection-draining = "{}s"
-[[node]]
-name = "node-a"
-[[node]]
-name = "node-b"
-[[external]]
-name = "client"
-address = "198.51.100.7/24"
 [[pod]]
 metadata = {{ name = "inner" }}
 spec.nodeName = "node-a"
 [[pod]]
 metadata = {{ name = "web-b", labels = {{ app = "web" }} }}
 spec.nodeName = "node-b"
-{more}"#,
-        PATIENCE.as_secs()
+{more}"#
     );
-    Lab::start(&name, &text)
+    started(PATIENCE.as_secs(), &text)
 }
 
 /// Two Services alike but for the mode of their addresses.
@@ -74,21 +58,12 @@ ports = [
 ]
 "#;
 
-/// The health of a node at port 80 of the proxy.
-fn seen(lab: &Lab, backend: &str, place: &str) -> Result<String, Failed> {
-    let all = lab.get("backendservices")?;
-    let found = all.iter().find(|at| at["metadata"]["name"] == backend).ok_or("no such")?;
-    let places = found["backends"].as_array().ok_or("no places")?;
-    let place = places.iter().find(|at| at["node"] == place || at["pod"] == place);
-    Ok(place.and_then(|place| place["health"].as_str()).unwrap_or("gone").to_owned())
-}
-
 fn proxied() -> Result<(), Failed> {
     let lab = lab(MODES)?;
     // nodes are asked at the Service's own port, and only one of them has an endpoint
     until("the nodes are checked", || {
-        Ok(seen(&lab, "left-80-proxy-tcp", "node-b")? == "HEALTHY"
-            && seen(&lab, "left-80-proxy-tcp", "node-a")? == "UNHEALTHY")
+        Ok(health(&lab, "left-80-proxy-tcp", "node-b")? == "HEALTHY"
+            && health(&lab, "left-80-proxy-tcp", "node-a")? == "UNHEALTHY")
     })?;
     // who is inside is known where nodes take over, and is the proxy where they do not
     let inner = lab.pod_ip("inner", true)?;
@@ -167,25 +142,11 @@ selector = { app = "web" }
 ports = [{ name = "echo", port = 7, targetPort = 8081 }]
 "#;
 
-/// Which of some connections are through a node, whose address stands for the client.
-fn through(lab: &Lab, streams: &[TcpStream], node: &str) -> Result<Vec<bool>, Failed> {
-    let flows: serde_json::Value =
-        serde_json::from_str(&lab.ask(&["conntrack", "list", "-o", "json"])?)?;
-    let flows = flows["items"].as_array().or(flows.as_array()).ok_or("no flows")?;
-    let is_through = |stream: &TcpStream| -> Result<bool, Failed> {
-        let own = stream.local_addr()?.to_string();
-        let flow = flows.iter().find(|flow| flow["source"] == own).ok_or("no flow")?;
-        let seen = flow["replyTarget"].as_str().ok_or("no reply target")?;
-        Ok(seen.starts_with(&format!("{node}:")))
-    };
-    streams.iter().map(is_through).collect()
-}
-
 fn draining() -> Result<(), Failed> {
     let lab = lab(PASSED)?;
     until("both are healthy", || {
         Ok(health(&lab, "wide", "node-a")? == "HEALTHY"
-            && seen(&lab, "left-7-proxy-tcp", "node-a")? == "HEALTHY")
+            && health(&lab, "left-7-proxy-tcp", "node-a")? == "HEALTHY")
     })?;
     let open = |vip: &'static str| {
         lab.inside("ext.client", || {
@@ -198,10 +159,7 @@ fn draining() -> Result<(), Failed> {
     for stream in passed.iter_mut().chain(&mut ended_there) {
         assert!(echoes(stream, EXCHANGE));
     }
-    let nodes = lab.get("nodes")?;
-    let leaving = nodes.iter().find(|node| node["metadata"]["name"] == "node-a").ok_or("none")?;
-    let leaving = leaving["status"]["addresses"][0]["address"].as_str().ok_or("no address")?;
-    let is_through = through(&lab, &passed, leaving)?;
+    let is_through = through(&lab, &passed, "node-a")?;
     let count = is_through.iter().filter(|it| **it).count();
     assert!(count > 0 && count < passed.len(), "{is_through:?}");
 
@@ -312,8 +270,8 @@ fn v6() -> Result<(), Failed> {
             && health(&lab, "local", "node-b")? == "HEALTHY")
     })?;
     until("pods are checked", || {
-        Ok(seen(&lab, "local-80", "default/web-a")? == "HEALTHY"
-            && seen(&lab, "local-80", "default/web-b")? == "HEALTHY")
+        Ok(health(&lab, "local-80", "default/web-a")? == "HEALTHY"
+            && health(&lab, "local-80", "default/web-b")? == "HEALTHY")
     })?;
     let address = |kind: &str| -> Result<String, Failed> {
         let objects = lab.get(kind)?;

@@ -228,42 +228,50 @@ impl Drop for Group {
     }
 }
 
+impl Group {
+    /// One for a lab, with a limit in the first of these places, directory and file, that has such
+    /// limits; `None` where control groups are not ours to make.
+    fn with(name: &str, places: [(&str, &str); 2], limit: &str) -> Option<Self> {
+        places.into_iter().find_map(|(root, file)| {
+            let group = Self(Path::new(root).join(format!("kswitch-{name}")));
+            fs::create_dir(&group.0).ok()?;
+            // where the group has no such file it has no such limit
+            fs::write(group.0.join(file), limit).ok()?;
+            Some(group)
+        })
+    }
+
+    /// The switch, in this group from its start.
+    fn kswitch(&self, config: &Path) -> Command {
+        let script = "echo $$ > \"$1\" && exec \"$2\" --config \"$3\"";
+        let procs = self.0.join("cgroup.procs");
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh"]).arg(procs);
+        command.arg(env!("CARGO_BIN_EXE_kswitch")).arg(config);
+        command
+    }
+}
+
 fn little_memory_in_a_group() -> Result<(), Failed> {
     let name = fresh_name();
     let (_directory, config) = written(&name)?;
     let roots =
         [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
-    let made = roots.into_iter().find_map(|(root, limit)| {
-        let group = Group(Path::new(root).join(format!("kswitch-{name}")));
-        fs::create_dir(&group.0).ok()?;
-        // where the group has no such file it has no such limit
-        fs::write(group.0.join(limit), (48 << 20).to_string()).ok()?;
-        Some(group)
-    });
-    let Some(group) = made else {
+    let Some(group) = Group::with(&name, roots, &(48 << 20).to_string()) else {
         // a machine whose control groups are not ours to make; what is read of them is tested apart
         return Ok(());
     };
     let mut text = fs::read_to_string(&config)?;
     text = text.replace("conntrack-flows = 16384", "conntrack-flows = 1048576");
     fs::write(&config, text)?;
-    let procs = group.0.join("cgroup.procs");
-    let script = "echo $$ > \"$1\" && exec \"$2\" --config \"$3\"";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, "sh"]).arg(procs).arg(env!("CARGO_BIN_EXE_kswitch")).arg(&config);
-    let output = end(&mut command)?;
-    refused(&name, &output, "conntrack-flows");
+    refused(&name, &end(&mut group.kswitch(&config))?, "conntrack-flows");
     Ok(())
 }
 
 /// A control group without a limit of processes yet; `None` where they are not ours to make.
 fn group_of_processes(name: &str) -> Option<Group> {
-    ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].into_iter().find_map(|root| {
-        let group = Group(Path::new(root).join(format!("kswitch-{name}")));
-        fs::create_dir(&group.0).ok()?;
-        fs::write(group.0.join("pids.max"), "max").ok()?;
-        Some(group)
-    })
+    let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+    Group::with(name, roots.map(|root| (root, "pids.max")), "max")
 }
 
 fn too_few_threads() -> Result<(), Failed> {
@@ -271,11 +279,7 @@ fn too_few_threads() -> Result<(), Failed> {
     let (_directory, config) = written(&name)?;
     let Some(group) = group_of_processes(&name) else { return Ok(()) };
     fs::write(group.0.join("pids.max"), "12")?;
-    let script = "echo $$ > \"$1\" && exec \"$2\" --config \"$3\"";
-    let mut command = Command::new("sh");
-    let procs = group.0.join("cgroup.procs");
-    command.args(["-c", script, "sh"]).arg(procs).arg(env!("CARGO_BIN_EXE_kswitch")).arg(&config);
-    refused(&name, &end(&mut command)?, "pids.max");
+    refused(&name, &end(&mut group.kswitch(&config))?, "pids.max");
     Ok(())
 }
 

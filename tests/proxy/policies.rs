@@ -17,15 +17,8 @@ fn with(more: &str) -> String {
 #[tokio::test]
 async fn a_security_policy_refuses_and_says_so() {
     let policy = |action: &str, range: &str| {
-        with(&format!(
-            r#"
-[[backend-config]]
-metadata = {{ name = "web" }}
-spec = {{ securityPolicy = {{ name = "gate" }} }}
-
-[[security-policy]]
-metadata = {{ name = "gate" }}
-[[security-policy.spec.rule]]
+        rules(&format!(
+            r#"[[security-policy.spec.rule]]
 action = "deny(404)"
 priority = 10
 preview = true
@@ -33,12 +26,7 @@ match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["127.0.0.1/3
 [[security-policy.spec.rule]]
 action = "{action}"
 priority = 1000
-match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["{range}"] }} }}
-[[security-policy.spec.rule]]
-action = "allow"
-priority = 2147483647
-match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["*"] }} }}
-"#
+match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["{range}"] }} }}"#
         ))
     };
     let mut bed =
@@ -64,6 +52,11 @@ match = {{ versionedExpr = "SRC_IPS_V1", config = {{ srcIpRanges = ["*"] }} }}
 
 /// A policy of one rule beside the one for all others.
 fn gate(rule: &str) -> String {
+    rules(&format!("[[security-policy.spec.rule]]\npriority = 1000\n{rule}"))
+}
+
+/// A policy of these rules beside the one for all others.
+fn rules(rules: &str) -> String {
     with(&format!(
         r#"
 [[backend-config]]
@@ -72,9 +65,7 @@ spec = {{ securityPolicy = {{ name = "gate" }} }}
 
 [[security-policy]]
 metadata = {{ name = "gate" }}
-[[security-policy.spec.rule]]
-priority = 1000
-{rule}
+{rules}
 [[security-policy.spec.rule]]
 action = "allow"
 priority = 2147483647

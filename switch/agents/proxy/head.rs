@@ -119,16 +119,18 @@ pub fn fill(
 
 /// The value of a cookie.
 pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let cookies = headers.get_all(header::COOKIE).iter();
-    let mut pairs = cookies
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(';').filter_map(|pair| pair.trim().split_once('=')));
-    pairs.find(|(at, _)| *at == name).map(|(_, value)| value.to_owned())
+    let mut cookies = headers.get_all(header::COOKIE).iter().filter_map(|it| it.to_str().ok());
+    cookies.find_map(|cookies| among(cookies, &[';'], name)).map(str::to_owned)
 }
 
 /// The same in the value of a field; of several fields, with commas between them.
 pub fn cookie_of<'c>(cookies: &'c str, name: &str) -> Option<&'c str> {
-    let mut pairs = cookies.split([';', ',']).filter_map(|pair| pair.trim().split_once('='));
+    among(cookies, &[';', ','], name)
+}
+
+/// The value of a name among pairs with any of these between them.
+fn among<'c>(pairs: &'c str, between: &[char], name: &str) -> Option<&'c str> {
+    let mut pairs = pairs.split(between).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(at, _)| *at == name).map(|(_, value)| value)
 }
 

@@ -249,13 +249,7 @@ impl Drop for Site {
 
 /// An error with its causes.
 pub(super) fn broken(error: &dyn Error) -> Broken {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    Broken(text)
+    Broken(running::with_causes(error))
 }
 
 fn addresses(port: &PlannedPort) -> impl Iterator<Item = IpAddr> {

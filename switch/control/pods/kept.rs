@@ -19,6 +19,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde::{Deserialize, Serialize};
 
+use crate::lab::process::stat_fields;
+
 /// How long a program that is not wanted any more may take to be gone once it was killed.
 const DYING: Duration = Duration::from_secs(1);
 
@@ -192,9 +194,7 @@ impl Register {
 /// When a process was started, if it has not ended: ticks since the machine started.
 pub(super) fn started(process: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // the name before may have anything in it
-    let (_, fields) = text.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace();
+    let mut fields = stat_fields(&text);
     let has_ended = matches!(fields.next()?, "Z" | "X");
     if has_ended { None } else { fields.nth(18)?.parse().ok() }
 }
