@@ -14,6 +14,7 @@ pub mod burst;
 pub mod capture;
 pub mod checksum;
 pub mod clock;
+mod coalesce;
 pub mod counters;
 pub mod cut;
 pub mod decision;

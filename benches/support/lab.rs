@@ -222,7 +222,7 @@ impl Sender {
     pub(crate) fn fill(&mut self, client: usize, mut flow: impl FnMut() -> usize) {
         let (_, template) = &self.clients[client % CLIENTS];
         let mut left = BURST;
-        self.burst.fill(|room| {
+        self.burst.fill(BURST, |room| {
             left = left.checked_sub(1)?;
             let frame = &mut room[..template.len()];
             frame.copy_from_slice(template);

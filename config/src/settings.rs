@@ -276,6 +276,8 @@ pub struct SwitchSettings {
     pub io: FrameIo,
     /// Whether pods hand over large segments and unfinished checksums.
     pub offloads: bool,
+    /// Whether datagrams of a flow that come together and leave together are handed over as one frame.
+    pub coalesce: bool,
     /// Where metrics are served; `None`: nowhere.
     pub metrics: Option<SocketAddr>,
     /// The file with the token that whoever reads them must know; `None`: anybody may.
@@ -309,6 +311,7 @@ impl Default for SwitchSettings {
             spin: Duration::from_micros(100),
             io: FrameIo::Auto,
             offloads: true,
+            coalesce: true,
             metrics: Some(Self::METRICS),
             metrics_token: None,
             timeouts: Timeouts::default(),

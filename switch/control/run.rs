@@ -242,6 +242,7 @@ fn options(settings: &SwitchSettings) -> Options {
     Options {
         workers: settings.workers.map_or(available, std::num::NonZero::get),
         spin: settings.spin,
+        coalesces: settings.coalesce,
         io: frame_io(settings.io),
         connections: settings.conntrack_flows,
         seed: settings.seed.unwrap_or_else(random_seed),

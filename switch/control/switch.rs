@@ -48,6 +48,8 @@ pub struct Options {
     pub workers: usize,
     /// How long a worker polls on after its last frame before it sleeps.
     pub spin: Duration,
+    /// Whether datagrams of a flow are joined where they leave together.
+    pub coalesces: bool,
     /// How workers read and write frames.
     pub io: Io,
     /// Connections of each family that are tracked at most.
@@ -230,7 +232,8 @@ impl Switch {
         let mut worker = Worker::new(pipeline, Arc::clone(view), Arc::clone(&mailbox));
         let (watch, capture) = (Arc::<Watch>::default(), Arc::<Capture>::default());
         worker.show(Arc::clone(&watch), Arc::clone(&capture), self.start);
-        let manner = Manner { number, spin: options.spin, io: self.io };
+        let Options { spin, coalesces, .. } = *options;
+        let manner = Manner { number, spin, io: self.io, coalesces };
         let (pinned, is_pinned) = mpsc::channel();
         let thread = threads::start(&format!("worker-{number}"), move || {
             let done = core_affinity::set_for_current(core);

@@ -80,10 +80,12 @@ impl Burst {
     }
 
     /// Fills the burst with the octets, virtio headers first, that `receive` puts into buffers one
-    /// after the other, until it answers `None` or the burst is full.
-    pub fn fill(&mut self, mut receive: impl FnMut(&mut [u8]) -> Option<usize>) {
+    /// after the other, until it answers `None`, or there are as many as asked for, or the burst is
+    /// full.
+    pub fn fill(&mut self, asked: usize, mut receive: impl FnMut(&mut [u8]) -> Option<usize>) {
         self.count = 0;
-        for (buffer, octets) in self.buffers.iter_mut().zip(&mut self.octets) {
+        let buffers = self.buffers.iter_mut().take(asked);
+        for (buffer, octets) in buffers.zip(&mut self.octets) {
             let room = buffer.get_mut(..BUFFER_OCTETS).unwrap_or(&mut []);
             let Some(received) = receive(room) else { break };
             *octets = received;

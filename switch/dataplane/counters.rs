@@ -106,11 +106,16 @@ impl Counters {
 
     /// Counts a frame that came in at `port` and was dropped.
     pub fn count_drop(&self, port: PortId, reason: DropReason) {
+        self.count_drops(port, reason, 1);
+    }
+
+    /// Counts so many dropped frames.
+    pub fn count_drops(&self, port: PortId, reason: DropReason, frames: u64) {
         if let Some(counter) = self.drops.get(reason as usize) {
-            counter.add(1);
+            counter.add(frames);
         }
         if let Some(port) = self.port(port) {
-            port.dropped_frames.add(1);
+            port.dropped_frames.add(frames);
         }
     }
 }

@@ -8,6 +8,7 @@ use kswitch_tables::{Address, PortId};
 
 use super::burst::{BURST, Burst};
 use super::capture::{Capture, Copied};
+use super::coalesce::{Coalescer, Joined};
 use super::link::crossing::{addresses, lanes};
 use super::link::line::Errand;
 use super::link::{Ferry, Links};
@@ -38,6 +39,8 @@ pub(super) struct Outbox {
     waiting: Vec<Waiting>,
     segmenter: Segmenter,
     batch: Option<Batch>,
+    /// What joins datagrams, if anything does.
+    coalescer: Option<Box<Coalescer>>,
     /// Whether frames wait to be sent together.
     gathers: bool,
     /// Which worker this is: it sends through the queues that it receives from.
@@ -71,6 +74,7 @@ impl Outbox {
             waiting,
             segmenter,
             batch: None,
+            coalescer: None,
             gathers: false,
             worker,
             capture: None,
@@ -126,16 +130,55 @@ impl Outbox {
         port: PortId,
         buffer: &[u8],
     ) {
+        let octets = buffer.len().saturating_sub(VNET_HEADER);
+        self.hand_over(view, counters, (port, buffer), Tally { frames: 1, octets });
+    }
+
+    /// As [`Self::deliver`], a frame that is to be counted as this.
+    fn hand_over(
+        &mut self,
+        view: &View,
+        counters: &Counters,
+        (port, buffer): (PortId, &[u8]),
+        tally: Tally,
+    ) {
         let Some(sender) = view.sender(port) else {
-            return count(counters, port, buffer, Sent::Gone);
+            return count(counters, port, tally, Sent::Gone);
         };
         let sent = if is_unfinished(buffer) && !sender.takes_offloads() {
             Sent::Unfinished
         } else {
-            self.send_now(sender, buffer)
+            self.send_now(sender, buffer, tally)
         };
         let number = self.onlooker().map_or(0, |(capture, _)| capture.number());
-        self.settle(sender, counters, port, (buffer, number), sent);
+        self.settle(sender, counters, port, (buffer, number, tally), sent);
+    }
+
+    /// Joins datagrams from this time on.
+    pub(super) fn coalesce(&mut self) {
+        self.coalescer.get_or_insert_default();
+    }
+
+    /// Takes a frame that may go with others; `false`: it goes by itself, now.
+    fn join(&mut self, view: &View, counters: &Counters, port: PortId, buffer: &[u8]) -> bool {
+        let Some(mut coalescer) = self.coalescer.take() else { return false };
+        let is_taken =
+            coalescer.take(port, buffer, |joined| self.send_joined(view, counters, &joined));
+        self.coalescer = Some(coalescer);
+        is_taken
+    }
+
+    /// Sends what was joined.
+    pub(super) fn part(&mut self, view: &View, counters: &Counters) {
+        if let Some(mut coalescer) = self.coalescer.take() {
+            coalescer.finish(|joined| self.send_joined(view, counters, &joined));
+            self.coalescer = Some(coalescer);
+        }
+    }
+
+    fn send_joined(&mut self, view: &View, counters: &Counters, joined: &Joined<'_>) {
+        let tally = Tally { frames: joined.datagrams.into(), octets: joined.octets() };
+        self.hand_over(view, counters, (joined.port, joined.buffer), tally);
     }
 
     /// Who wants copies, and when the burst is carried.
@@ -170,11 +213,11 @@ impl Outbox {
     }
 
     /// Sends a frame at once.
-    fn send_now(&mut self, sender: &Sender, buffer: &[u8]) -> Sent {
+    fn send_now(&mut self, sender: &Sender, buffer: &[u8], tally: Tally) -> Sent {
         let Some(sending) = &mut self.sending else { return sender.send_by(self.worker, buffer) };
         let start = Instant::now();
         let sent = sender.send_by(self.worker, buffer);
-        sending.frames += 1;
+        sending.frames += tally.frames;
         sending.nanos += nanos(start.elapsed());
         sent
     }
@@ -215,7 +258,9 @@ impl Outbox {
                 || sender.send_by(worker, frame),
                 |result| Sent::from_result(*result, frame),
             );
-            self.settle(sender, counters, *port, (frame, *copied), sent);
+            let octets = frame.len().saturating_sub(VNET_HEADER);
+            let tally = Tally { frames: 1, octets };
+            self.settle(sender, counters, *port, (frame, *copied, tally), sent);
         }
         waiting.clear();
         self.waiting = waiting;
@@ -231,7 +276,7 @@ impl Outbox {
         sender: &Sender,
         counters: &Counters,
         port: PortId,
-        (buffer, number): (&[u8], u64),
+        (buffer, number, tally): (&[u8], u64, Tally),
         sent: Sent,
     ) {
         let mut worst = sent;
@@ -250,17 +295,27 @@ impl Outbox {
         {
             capture.sent(port, nanos, buffer, number);
         }
-        count(counters, port, buffer, worst);
+        count(counters, port, tally, worst);
     }
 }
 
-/// Counts a frame that was sent, or was not.
-fn count(counters: &Counters, port: PortId, buffer: &[u8], sent: Sent) {
+/// As what a frame is counted.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    /// One, or as many as were joined.
+    frames: u64,
+    /// Octets that they had, virtio headers left out.
+    octets: usize,
+}
+
+/// Counts what was sent, or was not.
+fn count(counters: &Counters, port: PortId, tally: Tally, sent: Sent) {
+    let Tally { frames, octets } = tally;
     let reason = match sent {
         Sent::Done => {
             if let Some(counters) = counters.port(port) {
-                counters.sent_frames.add(1);
-                counters.sent_octets.add(buffer.len().saturating_sub(VNET_HEADER) as u64);
+                counters.sent_frames.add(frames);
+                counters.sent_octets.add(octets as u64);
             }
             return;
         }
@@ -268,11 +323,11 @@ fn count(counters: &Counters, port: PortId, buffer: &[u8], sent: Sent) {
         Sent::Gone => DropReason::PortGone,
         Sent::Unfinished => DropReason::PortUnfinished,
     };
-    counters.count_drop(port, reason);
+    counters.count_drops(port, reason, frames);
     if let Some(counters) = counters.port(port)
         && sent == Sent::Busy
     {
-        counters.busy_frames.add(1);
+        counters.busy_frames.add(frames);
     }
 }
 
@@ -377,6 +432,14 @@ impl Output for Egress<'_> {
 
     #[inline]
     fn send(&mut self, port: PortId, buffer: &[u8]) {
+        // what waits goes later than what is joined, and must not be overtaken by it
+        if !self.is_watched
+            && self.outbox.waiting.is_empty()
+            && self.view.sender(port).is_some_and(Sender::takes_offloads)
+            && self.outbox.join(self.view, self.counters, port, buffer)
+        {
+            return;
+        }
         if let Some(sender) = self.view.sender(port)
             && let Some(frame) = self.waits(sender, buffer)
         {

@@ -39,6 +39,8 @@ pub struct Manner {
     pub spin: Duration,
     /// How it reads and writes frames.
     pub io: Io,
+    /// Whether datagrams of a flow are joined where they leave together.
+    pub coalesces: bool,
 }
 
 /// How often frames that wait for neighbours are looked at.
@@ -58,8 +60,12 @@ struct Receiver {
 /// Nanoseconds of a tick.
 const TICK_NANOS: u64 = 1_000_000_000 / Tick::PER_SECOND as u64;
 
-/// Frames that a queue is asked for at once when it had none lately.
-const APPETITE_LEAST: usize = 4;
+/// Frames that a queue is asked for at once when it had none lately: the first of them is on its way
+/// before the queue is asked whether there are more.
+const APPETITE_LEAST: usize = 1;
+
+/// Frames up to which a request to io_uring costs more than the calls that it saves.
+const FEW: usize = 4;
 
 /// A worker, not yet running or run by hand.
 pub struct Worker {
@@ -125,9 +131,12 @@ impl Worker {
     /// # Errors
     /// If waiting fails, a queue cannot be waited for, or io_uring is refused that was insisted on.
     pub fn run(mut self, mut poll: Poll, manner: &Manner) -> io::Result<()> {
-        let Manner { number, spin, io } = *manner;
+        let Manner { number, spin, io, coalesces } = *manner;
         let start = self.start;
         self.outbox.number(number);
+        if coalesces {
+            self.outbox.coalesce();
+        }
         match io {
             Io::ReadWrite => {}
             Io::IoUring => self.outbox.adopt(Batch::new()?),
@@ -287,7 +296,7 @@ impl Worker {
         }
         // A frame or two alone are quicker read and written one by one: what a request costs beside
         // its call is saved only where many share the call.
-        let is_many = self.outbox.has_batch() && receiver.appetite > APPETITE_LEAST;
+        let is_many = self.outbox.has_batch() && receiver.appetite > FEW;
         self.outbox.gather(is_many);
         let descriptor = receiver.queue.batched().filter(|_| is_many);
         let mut gone = false;
@@ -307,7 +316,7 @@ impl Worker {
         } else {
             self.outbox.flush(&self.view, &self.counters, &self.before);
             let mut emptied = false;
-            self.burst.fill(|room| {
+            self.burst.fill(receiver.appetite, |room| {
                 let received = receiver.queue.receive(room);
                 emptied |= received.is_err();
                 received.inspect_err(|error| gone |= is_gone(error)).ok()
@@ -368,6 +377,7 @@ impl Worker {
         let mut egress = Egress::new(&self.view, &self.counters, &mut self.outbox, port);
         let snapshot = &self.view.snapshot;
         self.burst.carry(&mut self.pipeline, snapshot, now, port, &mut egress);
+        self.outbox.part(&self.view, &self.counters);
         if self.stopwatch.is_running() {
             let sent = self.outbox.time(false);
             stages.judge_nanos.add(self.stopwatch.lap().saturating_sub(sent.nanos));
@@ -400,10 +410,7 @@ impl Worker {
         for passed in 0..waiting {
             let Some(ferry) = self.outbox.ferry() else { return passed };
             let (mut errand, nanos) = (None, self.nanos);
-            self.burst.fill(|room| {
-                if errand.is_some() {
-                    return None;
-                }
+            self.burst.fill(1, |room| {
                 let (what, frame) = ferry.line.take(nanos)?;
                 room.get_mut(..frame.len())?.copy_from_slice(frame);
                 errand = Some(what);

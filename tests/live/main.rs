@@ -25,6 +25,7 @@ mod digs;
 mod faults;
 mod floods;
 mod gso;
+mod joined;
 mod kinds;
 mod lab;
 mod labs;
@@ -98,6 +99,7 @@ fn main() {
         churn::TESTS,
         power::TESTS,
         gso::TESTS,
+        joined::TESTS,
         rollouts::TESTS,
         upkeep::TESTS,
         web::TESTS,

@@ -226,6 +226,7 @@ pub(super) fn switch(
             )
             .unwrap_or(default.io),
         offloads: fields.bool("offloads").unwrap_or(default.offloads),
+        coalesce: fields.bool("coalesce").unwrap_or(default.coalesce),
         metrics: metrics.unwrap_or(default.metrics),
         metrics_token,
         timeouts,

@@ -55,6 +55,7 @@ impl Site {
         let options = Options {
             workers: WORKERS,
             spin: settings.spin,
+            coalesces: settings.coalesce,
             io: frame_io(settings.io),
             connections: CONNECTIONS,
             seed: settings.seed.unwrap_or(SEED),

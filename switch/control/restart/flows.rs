@@ -315,6 +315,7 @@ mod tests {
         Options {
             workers: 1,
             spin: Duration::ZERO,
+            coalesces: false,
             io: Io::ReadWrite,
             connections: 1024,
             seed: 7,

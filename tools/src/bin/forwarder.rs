@@ -58,7 +58,8 @@ impl Lane {
 
     fn one_by_one(&mut self) -> usize {
         let [burst, _] = &mut self.bursts;
-        burst.fill(|room| self.from.receive(room).ok());
+        burst.fill(self.appetite, |room| self.from.receive(room).ok());
+        self.appetite = (2 * burst.len()).clamp(1, BURST);
         for number in 0..burst.len() {
             self.to.send(burst.frame(number));
         }
