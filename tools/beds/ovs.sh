@@ -30,7 +30,6 @@ for ns in client server; do
     ip -n "$p.$ns" addr add 10.206.0.$n/24 dev "$p-$n"
     n=$((n + 1))
 done
-echo "$p-3" > "$d/interface"
 # Services are reached by the server's own Ethernet address: routing is not what is measured
 ip -n "$p.client" route add 10.96.0.0/16 via 10.206.0.3
 ip -n "$p.client" neigh replace 10.206.0.3 lladdr 02:00:00:ce:00:03 dev "$p-2"

@@ -16,4 +16,3 @@ for ns in client server; do
     ip -n "$p.$ns" addr add 10.208.0.$n/24 dev "$p-$n"
     n=$((n + 1))
 done
-echo "$p-3" > "$d/interface"

@@ -14,8 +14,9 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::lab;
+use crate::sink::Sink;
 
-/// Port that is flooded; the server drops what comes there before anybody answers.
+/// Port that is flooded; what comes there ends in a socket that nobody reads.
 pub const FLOOD_PORT: u16 = 9999;
 
 /// Services of each bed that has some: as many as rounds that need flows never seen before. Behind
@@ -44,12 +45,12 @@ pub struct Bed {
     pub client: String,
     /// The namespace that they arrive in.
     pub server: String,
-    /// The server's interface.
-    pub server_interface: String,
     /// The server's address.
     pub direct: IpAddr,
     /// Whether there are Services in front of the server, at [`Bed::service`].
     pub has_services: bool,
+    /// Where floods of the server end.
+    sink: Option<Sink>,
     child: Option<Child>,
     undo: Option<(&'static str, String)>,
     directory: TempDir,
@@ -59,6 +60,21 @@ impl Bed {
     /// The address of a Service in front of the server, if there are any.
     pub fn service(&self, number: u8) -> Option<IpAddr> {
         self.has_services.then(|| Ipv4Addr::new(10, 96, 0, 10 + number % SERVICES).into())
+    }
+
+    /// Datagrams of floods that have come to the server so far, through a Service or not.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn received(&self) -> io::Result<u64> {
+        self.sink.as_ref().ok_or(io::ErrorKind::NotConnected)?.received()
+    }
+
+    /// With a sink in the server.
+    fn with_sink(mut self) -> io::Result<Self> {
+        let ports = (BACKEND_PORT..BACKEND_PORT + u16::from(SERVICES)).chain([FLOOD_PORT]);
+        self.sink = Some(lab::inside(&self.server, || Sink::open(ports))?);
+        Ok(self)
     }
 }
 
@@ -115,12 +131,6 @@ pub(crate) fn own(name: &str) -> io::Result<PathBuf> {
         return Ok(path);
     }
     Err(io::Error::other(format!("{} is not built", path.display())))
-}
-
-/// Keeps the server from answering what it is flooded with.
-fn settle(server: &str) -> io::Result<()> {
-    let last = BACKEND_PORT + u16::from(SERVICES) - 1;
-    lab::mute(server, &format!("udp dport {{ {FLOOD_PORT}, {BACKEND_PORT}-{last} }}"))
 }
 
 /// Starts a program and waits until it prints a line that begins with `ready`.
@@ -182,53 +192,57 @@ pub fn forwarder(name: &'static str, prefix: &str, io: Io) -> io::Result<Bed> {
         name,
         client: format!("{prefix}.default.client"),
         server: format!("{prefix}.default.server"),
-        server_interface: "eth0".into(),
+        sink: None,
         direct: Ipv4Addr::new(10, 207, 0, 3).into(),
         has_services: false,
         child: Some(child),
         undo: None,
         directory: tempfile::tempdir()?,
     };
-    settle(&bed.server)?;
-    Ok(bed)
+    bed.with_sink()
 }
 
-/// kswitch: two nodes, a client on one, a server on the other, Services in front of the server;
-/// beside them so many Services and policies that nobody here uses.
+/// What differs between one kswitch and another.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// How it moves frames.
+    pub io: Io,
+    /// Whether it hands over datagrams of a flow as one frame.
+    pub coalesces: bool,
+    /// Services and policies that nobody here uses.
+    pub unused: (usize, usize),
+}
+
+/// kswitch: two nodes, a client on one, a server on the other, Services in front of the server.
 ///
 /// # Errors
 /// Why it did not come up.
-pub fn kswitch(
-    name: &'static str,
-    prefix: &str,
-    io: Io,
-    (services, policies): (usize, usize),
-) -> io::Result<Bed> {
+pub fn kswitch(name: &'static str, prefix: &str, manner: Manner) -> io::Result<Bed> {
     let directory = tempfile::tempdir()?;
     let config = directory.path().join("lab.toml");
-    fs::write(&config, lab_text(prefix, io))?;
-    fs::write(directory.path().join("others.yaml"), others(services, policies))?;
+    fs::write(&config, lab_text(prefix, manner))?;
+    fs::write(directory.path().join("others.yaml"), others(manner.unused))?;
     let child = start(Command::new(own("kswitch")?).arg("--config").arg(&config))?;
     let bed = Bed {
         name,
         client: format!("{prefix}.default.client"),
         server: format!("{prefix}.default.server"),
-        server_interface: "eth0".into(),
+        sink: None,
         direct: Ipv4Addr::new(10, 4, 1, 2).into(),
         has_services: true,
         child: Some(child),
         undo: None,
         directory,
     };
-    settle(&bed.server)?;
-    Ok(bed)
+    bed.with_sink()
 }
 
-fn lab_text(name: &str, io: Io) -> String {
+fn lab_text(name: &str, manner: Manner) -> String {
+    let Manner { io, coalesces, .. } = manner;
     let mut text = format!(
         "[lab]\nname = \"{name}\"\nmanifests = [\"others.yaml\"]\n\
          [cluster]\nservice-cidrs = [\"10.96.0.0/12\"]\n\
-         [switch]\nworkers = 1\nmetrics = \"off\"\nio = \"{}\"\nconntrack-flows = 4194304\n\
+         [switch]\nworkers = 1\nmetrics = \"off\"\nio = \"{}\"\ncoalesce = {coalesces}\nconntrack-flows = 4194304\n\
          limits = {{ half-open-flows = 4194304 }}\n\
          [[node]]\nname = \"a\"\n[[node]]\nname = \"b\"\n",
         io.word()
@@ -255,7 +269,7 @@ fn lab_text(name: &str, io: Io) -> String {
 }
 
 /// Services and policies that are there and not used.
-fn others(services: usize, policies: usize) -> String {
+fn others((services, policies): (usize, usize)) -> String {
     let mut text = String::from("apiVersion: v1\nkind: Namespace\nmetadata: {name: others}\n");
     for number in 0..services {
         text.push_str(&format!(
@@ -282,11 +296,11 @@ fn scripted(
     has_services: bool,
 ) -> io::Result<Bed> {
     let directory = tempfile::tempdir()?;
-    let mut bed = Bed {
+    let bed = Bed {
         name,
         client: format!("{prefix}.client"),
         server: format!("{prefix}.server"),
-        server_interface: "eth0".into(),
+        sink: None,
         direct: direct.into(),
         has_services,
         child: None,
@@ -296,12 +310,7 @@ fn scripted(
     let path = bed.directory.path().to_path_buf();
     fs::write(path.join("service.bpf.c"), TC_PROGRAM)?;
     script(text, &["up", prefix, &path.to_string_lossy()])?;
-    // whose interfaces could not be called as they are elsewhere
-    if let Ok(name) = fs::read_to_string(path.join("interface")) {
-        name.trim().clone_into(&mut bed.server_interface);
-    }
-    settle(&bed.server)?;
-    Ok(bed)
+    bed.with_sink()
 }
 
 /// The kernel: two nodes of veths and bridges, routed, with nftables rules of kube-proxy's shape.

@@ -1,7 +1,8 @@
 //! The frames that the generator sends, and what the sink reads in them.
 //!
-//! Every frame is a UDP datagram whose first octets say which flow it belongs to, its place there
-//! and when it was sent: as much as fits the smallest Ethernet frame.
+//! Every frame is a UDP datagram as a socket sends it, not to be fragmented and with a checksum, whose
+//! first octets say which flow it belongs to, its place there and when it was sent: as much as fits
+//! the smallest Ethernet frame.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +12,9 @@ const UDP: usize = 8;
 /// Octets of what the sink wants to know.
 const STAMP: usize = 18;
 /// Octets of a virtio header.
-const VIRTIO_HEADER: usize = 10;
+pub const VIRTIO_HEADER: usize = 10;
+/// A virtio header's word for many datagrams.
+const GSO_UDP_L4: u8 = 5;
 
 /// Octets of the headers of a UDP datagram over IPv4.
 pub const DATAGRAM_HEADERS: usize = 28;
@@ -53,7 +56,7 @@ pub struct Template {
     bytes: Vec<u8>,
     transport: usize,
     first_port: u16,
-    /// The sum of what the UDP checksum covers and no stamp changes; zero where none is sent.
+    /// The sum of what the UDP checksum covers and no stamp changes; `None` if that is left to others.
     constant: Option<u32>,
 }
 
@@ -88,7 +91,7 @@ impl Template {
             (IpAddr::V4(source), IpAddr::V4(target)) => {
                 put(&mut bytes, 12, &[8, 0, 0x45, 0]);
                 put(&mut bytes, 16, &u16::try_from(octets - ETHERNET).ok()?.to_be_bytes());
-                put(&mut bytes, 22, &[64, 17]);
+                put(&mut bytes, 20, &[0x40, 0, 64, 17]);
                 put(&mut bytes, 26, &source.octets());
                 put(&mut bytes, 30, &target.octets());
                 let header = checksum(sum(bytes.get(ETHERNET..34)?));
@@ -113,10 +116,9 @@ impl Template {
         put(&mut bytes, transport + 2, &target.port().to_be_bytes());
         put(&mut bytes, transport + 4, &u16::try_from(udp_octets).ok()?.to_be_bytes());
         put(&mut bytes, transport + UDP, &MAGIC.to_be_bytes());
-        // IPv4 may do without a checksum, IPv6 may not (RFC 8200 §8.1)
-        let addresses = target.is_ipv6().then(|| bytes.get(22..54)).flatten();
-        let constant =
-            addresses.map(|addresses| sum(addresses) + 17 + u32::try_from(udp_octets).unwrap_or(0));
+        let addresses = if target.is_ipv4() { 26 } else { 22 };
+        let pseudo = 17 + u32::try_from(udp_octets).ok()?;
+        let constant = Some(sum(bytes.get(addresses..)?) + pseudo);
         let first_port = source.port();
         Some(Self { bytes, transport, first_port, constant })
     }
@@ -127,7 +129,6 @@ impl Template {
     /// Source: virtio 1.2 §5.1.6, `VIRTIO_NET_HDR_GSO_UDP_L4`.
     pub fn together(shape: &Shape, datagrams: u16) -> Option<Self> {
         const NEEDS_CSUM: u8 = 1;
-        const GSO_UDP_L4: u8 = 5;
         const HEADERS: usize = ETHERNET + DATAGRAM_HEADERS;
         let each = shape.size.checked_sub(CHECK_SEQUENCE + HEADERS)?;
         let more = usize::from(datagrams.checked_sub(1)?).checked_mul(each)?;
@@ -143,6 +144,7 @@ impl Template {
         for field in [HEADERS, each, ETHERNET + 20, 6] {
             header.extend(u16::try_from(field).ok()?.to_ne_bytes());
         }
+        whole.constant = None;
         whole.bytes.splice(0..0, header);
         whole.transport += VIRTIO_HEADER;
         Some(whole)
@@ -158,15 +160,16 @@ impl Template {
         let Self { transport, first_port, constant, .. } = *self;
         let Stamp { flow, sequence, sent } = stamp;
         let offset = u16::try_from(flow & 0xffff).unwrap_or(0);
-        put(&mut self.bytes, transport, &first_port.wrapping_add(offset).to_be_bytes());
+        let port = first_port.wrapping_add(offset);
+        put(&mut self.bytes, transport, &port.to_be_bytes());
         let at = transport + UDP + 2;
-        put(&mut self.bytes, at, &flow.to_be_bytes());
-        put(&mut self.bytes, at + 4, &sequence.to_be_bytes());
-        put(&mut self.bytes, at + 8, &sent.to_be_bytes());
+        let mut octets = [0; STAMP - 2];
+        put(&mut octets, 0, &flow.to_be_bytes());
+        put(&mut octets, 4, &sequence.to_be_bytes());
+        put(&mut octets, 8, &sent.to_be_bytes());
+        put(&mut self.bytes, at, &octets);
         if let Some(constant) = constant {
-            put(&mut self.bytes, transport + 6, &[0, 0]);
-            let whole = constant + sum(self.bytes.get(transport..).unwrap_or(&[]));
-            let value = match checksum(whole) {
+            let value = match checksum(constant + u32::from(port) + sum(&octets)) {
                 0 => u16::MAX,
                 value => value,
             };
@@ -175,9 +178,23 @@ impl Template {
     }
 }
 
-/// The stamp of a frame that came in, whatever was translated on its way; `None` if it is not the
-/// generator's.
-pub fn read(frame: &[u8]) -> Option<Stamp> {
+/// The stamps of the datagrams in a buffer that came in, virtio header first, whatever was translated
+/// on their way; none that is not the generator's.
+///
+/// Source: virtio 1.2 §5.1.6, `gso_size`: datagrams of a flow may come as one frame.
+pub fn read_all(buffer: &[u8]) -> impl Iterator<Item = Stamp> {
+    let (header, frame) = buffer.split_at_checked(VIRTIO_HEADER).unwrap_or_default();
+    let each = match header {
+        [_, GSO_UDP_L4, _, _, low, high, ..] => u16::from_ne_bytes([*low, *high]),
+        _ => 0,
+    };
+    let payload = payload(frame).unwrap_or_default();
+    let each = if each == 0 { payload.len() } else { usize::from(each) };
+    payload.chunks(each.max(1)).filter_map(read)
+}
+
+/// What the UDP header of a frame is before.
+fn payload(frame: &[u8]) -> Option<&[u8]> {
     let transport = match frame.get(12..14)? {
         [8, 0] if frame.get(23) == Some(&17) => {
             ETHERNET + usize::from(frame.get(ETHERNET)? & 15) * 4
@@ -185,7 +202,12 @@ pub fn read(frame: &[u8]) -> Option<Stamp> {
         [0x86, 0xdd] if frame.get(20) == Some(&17) => 54,
         _ => return None,
     };
-    let (stamp, _) = frame.get(transport + UDP..)?.split_first_chunk::<STAMP>()?;
+    frame.get(transport + UDP..)
+}
+
+/// The stamp of a datagram.
+fn read(payload: &[u8]) -> Option<Stamp> {
+    let (stamp, _) = payload.split_first_chunk::<STAMP>()?;
     let (magic, rest) = stamp.split_first_chunk()?;
     let (flow, rest) = rest.split_first_chunk()?;
     let (sequence, rest) = rest.split_first_chunk()?;
@@ -211,6 +233,11 @@ mod tests {
         }
     }
 
+    fn read(frame: &[u8]) -> Option<Stamp> {
+        let buffer = [&[0; VIRTIO_HEADER], frame].concat();
+        read_all(&buffer).next()
+    }
+
     #[test]
     fn what_is_stamped_is_read() {
         let stamp = Stamp { flow: 70_001, sequence: u32::MAX, sent: 1 << 50 };
@@ -232,6 +259,7 @@ mod tests {
         v4.stamp(Stamp { flow: 3, sequence: 1, sent: 2 });
         assert_eq!(checksum(sum(&v4.bytes()[14..34])), 0);
         assert_eq!(v4.bytes()[34..38], [4, 3, 0, 9]);
+        assert_eq!(checksum(sum(&v4.bytes()[26..]) + 17 + 26), 0);
         let mut v6 = Template::new(&shape("[fd00::1]:1024", "[fd00::2]:9", 84)).unwrap();
         v6.stamp(Stamp { flow: 0, sequence: 7, sent: 99 });
         let bytes = v6.bytes();
@@ -256,6 +284,13 @@ mod tests {
         let pseudo = sum(&frame[26..34]) + 17 + 8 + 16 * 18;
         assert_eq!(u32::from(u16::from_be_bytes([frame[40], frame[41]])), pseudo % 0xffff);
         assert_eq!(read(frame), Some(stamp));
+        let mut two = Template::together(&shape, 2).unwrap();
+        two.stamp(stamp);
+        let later = Stamp { sequence: 2, ..stamp };
+        let mut one = Template::new(&shape).unwrap();
+        one.stamp(later);
+        put(&mut two.bytes, VIRTIO_HEADER + 42 + 18, &one.bytes()[42..]);
+        assert_eq!(read_all(two.bytes()).collect::<Vec<_>>(), [stamp, later]);
         assert!(Template::together(&shape, 0).is_none());
     }
 

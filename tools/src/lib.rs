@@ -15,5 +15,6 @@ pub mod measure;
 pub mod packet;
 pub mod report;
 pub mod search;
+mod sink;
 pub mod soak;
 pub mod stream;

@@ -1,8 +1,7 @@
 //! What the kernel of a namespace knows of the way to a target: asked of iproute2's `ip`, since the
 //! generator's own frames pass the kernel by.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::thread;
@@ -93,41 +92,6 @@ pub fn own_mac(interface: &str) -> io::Result<[u8; 6]> {
     found.ok_or_else(|| io::Error::other(format!("{interface} has no Ethernet address")))
 }
 
-/// What the interfaces of a namespace have counted, to be read from anywhere.
-#[derive(Debug)]
-pub struct Counters(File);
-
-impl Counters {
-    /// Those of the calling thread's namespace.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn open() -> io::Result<Self> {
-        File::open("/proc/thread-self/net/dev").map(Self)
-    }
-
-    /// Frames that an interface received so far.
-    ///
-    /// # Errors
-    /// If there is no such interface.
-    pub fn received(&self, interface: &str) -> io::Result<u64> {
-        let (mut file, mut text) = (&self.0, String::new());
-        file.rewind()?;
-        file.read_to_string(&mut text)?;
-        received(&text, interface)
-    }
-}
-
-fn received(text: &str, interface: &str) -> io::Result<u64> {
-    let line = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{interface}:")));
-    let numbers: Vec<u64> =
-        line.into_iter().flat_map(str::split_whitespace).filter_map(|n| n.parse().ok()).collect();
-    match numbers[..] {
-        [_, received, ..] => Ok(received),
-        _ => Err(io::Error::other(format!("no interface {interface}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,13 +104,6 @@ mod tests {
         let near = parse("10.4.0.2 dev eth0 src 10.4.0.3", "10.4.0.2".parse().unwrap()).unwrap();
         assert_eq!(near.next.to_string(), "10.4.0.2");
         assert_eq!(parse("unreachable 10.4.0.2", near.next), None);
-    }
-
-    #[test]
-    fn counters_are_read() {
-        let text = "Inter-|   Receive\n face |bytes packets\n  eth0: 640 10 0 0 0 0 0 0 9 1 0 0\n";
-        assert_eq!(received(text, "eth0").unwrap(), 10);
-        assert!(received(text, "eth1").is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::beds::{Bed, FLOOD_PORT};
 use crate::clock;
 use crate::frames::{Shape, Template};
 use crate::histogram::Histogram;
-use crate::link::{self, Counters};
+use crate::link;
 use crate::packet::{Side, Socket};
 use crate::stream::{Load, per_second, send};
 
@@ -74,7 +74,7 @@ fn worked() -> io::Result<u64> {
     Ok(busy.sum::<u64>() * 10_000_000)
 }
 
-/// Frames that arrive at the server's interface when the client floods `target`.
+/// Datagrams that arrive at the server's sockets when the client floods `target`.
 ///
 /// # Errors
 /// What the system says.
@@ -91,8 +91,7 @@ pub fn frames(bed: &Bed, target: IpAddr, flood: &Flood, core: usize) -> io::Resu
         let form = Template::new(&shape).ok_or_else(|| io::Error::other("no such frame"))?;
         Ok((Socket::open(&way.interface, Side::Send)?, form))
     })?;
-    let counters = inside(&bed.server, Counters::open)?;
-    let count = || counters.received(&bed.server_interface);
+    let count = || bed.received();
     let load = Load {
         rate: None,
         flows: u32::from(flood.flows),

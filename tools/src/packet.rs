@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Frames that one call sends or receives at most.
 pub const MOST: usize = 128;
 
-/// Octets kept of a received frame: headers and stamp.
-const SNAP: usize = 128;
+/// Octets kept of a received frame: all of it, since many datagrams may come as one.
+const SNAP: usize = 65_560;
 
 /// A socket for the frames of one interface of the namespace it was opened in.
 #[derive(Debug)]
@@ -22,18 +22,21 @@ pub struct Socket(OwnedFd);
 /// Room for what one call receives.
 #[derive(Debug)]
 pub struct Room {
-    buffers: Vec<[u8; SNAP]>,
+    buffers: Vec<Box<[u8]>>,
     octets: Vec<usize>,
 }
 
 impl Default for Room {
     fn default() -> Self {
-        Self { buffers: vec![[0; SNAP]; MOST], octets: Vec::with_capacity(MOST) }
+        Self {
+            buffers: vec![vec![0; SNAP].into_boxed_slice(); MOST],
+            octets: Vec::with_capacity(MOST),
+        }
     }
 }
 
 impl Room {
-    /// The heads of the frames that the last call received.
+    /// The frames that the last call received, virtio headers first.
     pub fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let both = self.buffers.iter().zip(&self.octets);
         both.filter_map(|(buffer, octets)| buffer.get(..(*octets).min(SNAP)))
@@ -94,13 +97,14 @@ impl Socket {
             Side::Send => socket.set(libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, 1)?,
             Side::Receive => {
                 socket.set(libc::SOL_SOCKET, libc::SO_RCVBUF, 32 << 20)?;
+                socket.take_headers()?;
                 socket.set(libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
             }
         }
         Ok(socket)
     }
 
-    /// Has each frame that is sent begin with a virtio header, which says what is left to be done.
+    /// Has each frame begin with a virtio header, which says what is left to be done.
     ///
     /// Source: packet(7) and `PACKET_VNET_HDR`.
     ///

@@ -102,9 +102,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Takes note of a frame; others than the generator's do not count.
-    pub fn add(&mut self, frame: &[u8], now: u64) {
-        let Some(Stamp { flow, sequence, sent }) = frames::read(frame) else { return };
+    /// Takes note of the datagrams in a buffer, virtio header first; others than the generator's do
+    /// not count.
+    pub fn add(&mut self, buffer: &[u8], now: u64) {
+        frames::read_all(buffer).for_each(|stamp| self.note(stamp, now));
+    }
+
+    fn note(&mut self, Stamp { flow, sequence, sent }: Stamp, now: u64) {
         let flow = usize::try_from(flow).unwrap_or(usize::MAX);
         if self.next.len() <= flow && flow < 1 << 20 {
             self.next.resize(flow + 1, 0);
@@ -167,7 +171,7 @@ mod tests {
         let mut seen = Seen::default();
         for (flow, sequence) in [(0, 0), (1, 0), (0, 2), (0, 1), (0, 5), (1, 1), (0, 4)] {
             template.stamp(Stamp { flow, sequence, sent: 100 });
-            seen.add(template.bytes(), 1100);
+            seen.add(&[&[0; frames::VIRTIO_HEADER], template.bytes()].concat(), 1100);
         }
         seen.add(&[0; 60], 1100);
         assert_eq!((seen.frames, seen.reordered), (7, 2));
