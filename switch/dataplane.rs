@@ -44,6 +44,7 @@ pub mod stages;
 pub mod translate;
 pub mod vnet;
 pub mod walk;
+mod warm;
 pub mod watch;
 pub mod worker;
 

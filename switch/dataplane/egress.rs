@@ -159,6 +159,12 @@ impl Outbox {
         self.coalescer.get_or_insert_default();
     }
 
+    /// Whether a frame may go with others, or come before all that waits.
+    #[inline]
+    const fn joins(&self) -> bool {
+        self.coalescer.is_some() && self.waiting.is_empty()
+    }
+
     /// Takes a frame that may go with others; `false`: it goes by itself, now.
     fn join(&mut self, view: &View, counters: &Counters, port: PortId, buffer: &[u8]) -> bool {
         let Some(mut coalescer) = self.coalescer.take() else { return false };
@@ -433,8 +439,8 @@ impl Output for Egress<'_> {
     #[inline]
     fn send(&mut self, port: PortId, buffer: &[u8]) {
         // what waits goes later than what is joined, and must not be overtaken by it
-        if !self.is_watched
-            && self.outbox.waiting.is_empty()
+        if self.outbox.joins()
+            && !self.is_watched
             && self.view.sender(port).is_some_and(Sender::takes_offloads)
             && self.outbox.join(self.view, self.counters, port, buffer)
         {

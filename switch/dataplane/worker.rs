@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kswitch_tables::{PortId, Tick};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use super::burst::{Arrival, BURST, Burst};
 use super::capture::Capture;
@@ -19,6 +18,7 @@ use super::link::line::Errand;
 use super::mailbox::{Command, Mailbox, View};
 use super::pipeline::Pipeline;
 use super::stages::Stopwatch;
+use super::warm::Warm;
 use super::watch::Watch;
 use super::{Counters, Frame};
 use crate::port::batch::{Batch, Io};
@@ -43,8 +43,8 @@ pub struct Manner {
     pub coalesces: bool,
 }
 
-/// How often frames that wait for neighbours are looked at.
-const PENDING_LOOK: Duration = Duration::from_millis(100);
+/// How often is looked at what epoll does not tell of: frames that wait for neighbours.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One queue and its port.
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub struct Worker {
     receivers: Vec<Option<Receiver>>,
     /// Indices of receivers that may have frames.
     ready: VecDeque<usize>,
+    /// Those that are read at each turn.
+    warm: Warm,
     burst: Burst,
     /// The burst before, of which frames may wait to be sent.
     before: Burst,
@@ -104,6 +106,7 @@ impl Worker {
             mailbox,
             receivers: Vec::new(),
             ready: VecDeque::new(),
+            warm: Warm::default(),
             burst: Burst::default(),
             before: Burst::default(),
             outbox: Outbox::new(0),
@@ -149,17 +152,20 @@ impl Worker {
         let mut events = Events::with_capacity(256);
         let mut last_frame = start;
         let mut turns = 0;
-        self.take_mail(Some(&poll))?;
+        self.warm.begin(poll.registry().try_clone()?, !spin.is_zero());
+        self.take_mail()?;
         while !self.mailbox.is_stopped() {
             let clock = Instant::now();
-            if self.ready.is_empty() || turns >= TURNS_BETWEEN_POLLS {
+            let is_quiet = self.ready.is_empty() && self.warm.is_empty();
+            if is_quiet || turns >= TURNS_BETWEEN_POLLS {
                 turns = 0;
                 let spinning = clock.duration_since(last_frame) < spin;
-                let now = !self.ready.is_empty() || spinning;
-                if !now {
+                let timeout = if !self.ready.is_empty() || spinning {
+                    Some(Duration::ZERO)
+                } else {
                     self.pipeline.counters.sleeps.add(1);
-                }
-                let timeout = if now { Some(Duration::ZERO) } else { self.patience() };
+                    if self.warm.cool() { self.patience() } else { Some(LOOK) }
+                };
                 self.wait(&mut poll, &mut events, timeout)?;
             }
             turns += 1;
@@ -189,7 +195,7 @@ impl Worker {
         }
         for event in &*events {
             if event.token() == WAKE {
-                self.take_mail(Some(poll))?;
+                self.take_mail()?;
             } else {
                 self.list(event.token().0);
             }
@@ -197,25 +203,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Puts a receiver on the list of those to be looked at.
     fn list(&mut self, at: usize) {
-        if let Some(Some(receiver)) = self.receivers.get_mut(at)
-            && !receiver.is_listed
-        {
-            receiver.is_listed = true;
-            self.ready.push_back(at);
-        }
+        list(&mut self.receivers, &mut self.ready, at);
     }
 
     /// One burst from every queue on the list; answers the frames carried. A queue left before
     /// it was empty stays on the list, since readiness is told only once.
     pub fn turn(&mut self, now: Tick) -> usize {
         let mut carried = 0;
+        self.outbox.date(self.nanos);
+        for at in self.warm.turn() {
+            list(&mut self.receivers, &mut self.ready, at);
+        }
         for _ in 0..self.ready.len() {
             let Some(at) = self.ready.pop_front() else { break };
             let emptied = self.receive(at);
             carried += self.burst.len();
-            self.carry(at, now);
+            if !self.burst.is_empty() {
+                self.carry(at, now);
+                let receiver = self.receivers.get(at).and_then(Option::as_ref);
+                self.warm.heard(at, receiver.and_then(|receiver| receiver.queue.descriptor()));
+            }
             if emptied {
                 if let Some(Some(receiver)) = self.receivers.get_mut(at) {
                     receiver.is_listed = false;
@@ -260,7 +268,7 @@ impl Worker {
     /// # Errors
     /// As [`Worker::run`].
     pub fn drain(&mut self, now: Tick) -> io::Result<usize> {
-        self.take_mail(None)?;
+        self.take_mail()?;
         let mut carried = 0;
         self.nanos = u64::from(now.0) * TICK_NANOS;
         loop {
@@ -347,20 +355,18 @@ impl Worker {
     fn carry(&mut self, at: usize, now: Tick) {
         let Some(Some(receiver)) = self.receivers.get(at) else { return };
         let port = receiver.port;
-        if let Some(links) = &self.view.links {
-            self.outbox.date(self.nanos);
-            if let Some(lane) = links.of_port(port)
-                && let Some(ferry) = self.outbox.ferry()
-            {
-                for number in 0..self.burst.len() {
-                    let (lanes, errand) = ([Some(lane)], Errand::Carry(port));
-                    ferry.take(&lanes, errand, self.nanos, self.burst.frame(number), |reason| {
-                        self.counters.count_drop(port, reason);
-                    });
-                }
-                self.stopwatch.end(false);
-                return;
+        if let Some(links) = &self.view.links
+            && let Some(lane) = links.of_port(port)
+            && let Some(ferry) = self.outbox.ferry()
+        {
+            for number in 0..self.burst.len() {
+                let (lanes, errand) = ([Some(lane)], Errand::Carry(port));
+                ferry.take(&lanes, errand, self.nanos, self.burst.frame(number), |reason| {
+                    self.counters.count_drop(port, reason);
+                });
             }
+            self.stopwatch.end(false);
+            return;
         }
         self.carry_from(port, now);
     }
@@ -396,7 +402,7 @@ impl Worker {
     /// poll would sleep longer than it is told, or until neighbours are looked for; `None`: until
     /// something comes.
     fn patience(&self) -> Option<Duration> {
-        let looks = self.pipeline.has_pending().then_some(PENDING_LOOK);
+        let looks = self.pipeline.has_pending().then_some(LOOK);
         let left = self.outbox.next_at().map(|at| at.saturating_sub(nanos_since(self.start)));
         let through = left.map(|left| Duration::from_millis(left / 1_000_000));
         looks.into_iter().chain(through).min()
@@ -434,11 +440,11 @@ impl Worker {
     }
 
     /// Takes views and commands from the mailbox.
-    fn take_mail(&mut self, poll: Option<&Poll>) -> io::Result<()> {
+    fn take_mail(&mut self) -> io::Result<()> {
         while let Some(command) = self.mailbox.take_command() {
             match command {
-                Command::Attach(port, queue) => self.attach(port, queue, poll)?,
-                Command::Detach(port) => self.detach(port, poll),
+                Command::Attach(port, queue) => self.attach(port, queue)?,
+                Command::Detach(port) => self.detach(port),
                 Command::Board(ferry) => self.outbox.board(ferry),
                 #[expect(clippy::panic, reason = "asked for, to see how the others get on")]
                 Command::Panic => panic!("a client asked for it"),
@@ -452,11 +458,10 @@ impl Worker {
         Ok(())
     }
 
-    fn attach(&mut self, port: PortId, queue: Queue, poll: Option<&Poll>) -> io::Result<()> {
+    fn attach(&mut self, port: PortId, queue: Queue) -> io::Result<()> {
         let at = self.receivers.iter().position(Option::is_none).unwrap_or(self.receivers.len());
-        if let (Some(poll), Some(descriptor)) = (poll, queue.descriptor()) {
-            let interest = Interest::READABLE;
-            poll.registry().register(&mut SourceFd(&descriptor), Token(at), interest)?;
+        if let Some(descriptor) = queue.descriptor() {
+            self.warm.watch(at, descriptor)?;
         }
         let receiver = Some(Receiver { port, queue, is_listed: false, appetite: APPETITE_LEAST });
         match self.receivers.get_mut(at) {
@@ -468,20 +473,30 @@ impl Worker {
         Ok(())
     }
 
-    fn detach(&mut self, port: PortId, poll: Option<&Poll>) {
+    fn detach(&mut self, port: PortId) {
         if let Some(ferry) = self.outbox.ferry() {
             // another machine may come to be behind this port
             ferry.line.forget(port);
         }
-        for receiver in &mut self.receivers {
+        for (at, receiver) in self.receivers.iter_mut().enumerate() {
             if receiver.as_ref().is_some_and(|receiver| receiver.port == port)
                 && let Some(gone) = receiver.take()
-                && let (Some(poll), Some(descriptor)) = (poll, gone.queue.descriptor())
+                && let Some(descriptor) = gone.queue.descriptor()
             {
                 // closing the descriptor forgets it as well; this only does so at once
-                let _ = poll.registry().deregister(&mut SourceFd(&descriptor));
+                self.warm.forget(at, descriptor);
             }
         }
+    }
+}
+
+/// Puts a receiver on the list of those to be looked at.
+fn list(receivers: &mut [Option<Receiver>], ready: &mut VecDeque<usize>, at: usize) {
+    if let Some(Some(receiver)) = receivers.get_mut(at)
+        && !receiver.is_listed
+    {
+        receiver.is_listed = true;
+        ready.push_back(at);
     }
 }
 
