@@ -85,6 +85,9 @@ impl Pipeline {
         if way.translation.is_some() && state == State::MidStream {
             return Err(DropReason::MidStream.into());
         }
+        // where answers will be recorded is read from memory while policies are judged
+        let reply = answers(&packet.flow, rewritten(&packet.flow, &way, packet.flow.source.port));
+        self.shared.conntrack.warm(&reply, self.shared.conntrack.hash(&reply));
         let target = way.translation.map_or(packet.flow.target, |chosen| chosen.backend);
         self.permit(snapshot, port, &packet.flow, target, &way)?;
         let binding = self.bind(at, &packet.flow, &way, state)?;
