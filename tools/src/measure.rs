@@ -206,7 +206,10 @@ pub fn connections(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<f64>
         let made = inside(&bed.client, || {
             let target = (target, CONNECT_PORT).into();
             let one = || -> io::Result<()> {
-                let stream = connect(target)?;
+                let mut stream = connect(target)?;
+                // until the server has taken and ended it: it has no room for all that would wait else
+                stream.set_read_timeout(Some(ANSWER))?;
+                stream.read_to_end(&mut Vec::new())?;
                 // a reset ends it at once and leaves no port waiting
                 SockRef::from(&stream).set_linger(Some(Duration::ZERO))
             };
