@@ -49,6 +49,15 @@ impl Histogram {
         self.most = self.most.max(value);
     }
 
+    /// Counts all values of another one, too.
+    pub fn absorb(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.most = self.most.max(other.most);
+    }
+
     /// How many values there are.
     pub const fn count(&self) -> u64 {
         self.count

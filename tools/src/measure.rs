@@ -21,7 +21,7 @@ use crate::stream::{Load, per_second, send};
 pub const STREAM_PORT: u16 = 5001;
 /// Port of connections that come and go.
 pub const CONNECT_PORT: u16 = 5002;
-/// Port of datagrams that are answered.
+/// Port of datagrams that are answered, and the first of several.
 pub const ECHO_PORT: u16 = 5003;
 
 /// How long a start may take until something comes through.
@@ -230,40 +230,37 @@ pub fn connections(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<f64>
     })
 }
 
-/// How long a datagram takes there and back, one at a time.
+/// How long a datagram takes there and back, where so many clients each have one under way.
 ///
 /// # Errors
 /// What the system says, or if no answer comes.
-pub fn round_trips(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<Histogram> {
-    let server = inside(&bed.server, || UdpSocket::bind(("0.0.0.0", ECHO_PORT)))?;
-    server.set_read_timeout(Some(ANSWER))?;
-    let client = inside(&bed.client, || UdpSocket::bind(("0.0.0.0", 0)))?;
-    client.set_read_timeout(Some(ANSWER))?;
+pub fn round_trips(
+    bed: &Bed,
+    target: IpAddr,
+    time: Duration,
+    clients: u16,
+) -> io::Result<Histogram> {
+    let pairs = (0..clients).map(|number| {
+        let port = ECHO_PORT + number;
+        let server = inside(&bed.server, || UdpSocket::bind(("0.0.0.0", port)))?;
+        let client = inside(&bed.client, || UdpSocket::bind(("0.0.0.0", 0)))?;
+        for socket in [&server, &client] {
+            socket.set_read_timeout(Some(ANSWER))?;
+        }
+        client.connect((target, port))?;
+        Ok((server, client))
+    });
+    let pairs = pairs.collect::<io::Result<Vec<_>>>()?;
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut room = [0; 64];
-            while !stop.load(Ordering::Relaxed) {
-                if let Ok((octets, from)) = server.recv_from(&mut room) {
-                    let _ = server.send_to(room.get(..octets).unwrap_or(&[]), from);
-                }
-            }
-        });
-        let exchange = || -> io::Result<u64> {
-            let mut room = [0; 64];
-            let start = clock::now();
-            client.send_to(b"there and back", (target, ECHO_PORT))?;
-            client.recv(&mut room)?;
-            Ok(clock::now() - start)
-        };
-        // the first finds neighbours, flows and sleepers
-        let warm = Instant::now();
-        while exchange().is_err() && warm.elapsed() < PATIENCE {}
-        let (start, mut times) = (Instant::now(), Histogram::default());
-        while start.elapsed() < time {
-            if let Ok(took) = exchange() {
-                times.add(took);
-            }
+        let mut ends = Vec::new();
+        for (server, client) in &pairs {
+            scope.spawn(|| answer(server, &stop));
+            ends.push(scope.spawn(move || Ok(ask(client, time))));
+        }
+        let mut times = Histogram::default();
+        for end in ends {
+            times.absorb(&joined(end)?);
         }
         stop.store(true, Ordering::Relaxed);
         if times.count() == 0 {
@@ -271,6 +268,35 @@ pub fn round_trips(bed: &Bed, target: IpAddr, time: Duration) -> io::Result<Hist
         }
         Ok(times)
     })
+}
+
+fn answer(server: &UdpSocket, stop: &AtomicBool) {
+    let mut room = [0; 64];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok((octets, from)) = server.recv_from(&mut room) {
+            let _ = server.send_to(room.get(..octets).unwrap_or(&[]), from);
+        }
+    }
+}
+
+fn ask(client: &UdpSocket, time: Duration) -> Histogram {
+    let exchange = || -> io::Result<u64> {
+        let mut room = [0; 64];
+        let start = clock::now();
+        client.send(b"there and back")?;
+        client.recv(&mut room)?;
+        Ok(clock::now() - start)
+    };
+    // the first finds neighbours, flows and sleepers
+    let warm = Instant::now();
+    while exchange().is_err() && warm.elapsed() < PATIENCE {}
+    let (start, mut times) = (Instant::now(), Histogram::default());
+    while start.elapsed() < time {
+        if let Ok(took) = exchange() {
+            times.add(took);
+        }
+    }
+    times
 }
 
 /// How long an octet takes there and back by an open TCP connection, one at a time.
