@@ -5,11 +5,16 @@ export OVS_RUNDIR=$d OVS_LOGDIR=$d OVS_DBDIR=$d OVS_SYSCONFDIR=$d
 vsctl() { timeout 15 ovs-vsctl --db="unix:$d/db.sock" "$@"; }
 if [ "$what" = down ]; then
     for daemon in vswitchd ovsdb; do
-        if [ -f "$d/$daemon.pid" ]; then kill "$(cat "$d/$daemon.pid")" 2>/dev/null || true; fi
+        [ -f "$d/$daemon.pid" ] || continue
+        pid=$(cat "$d/$daemon.pid")
+        kill "$pid" 2>/dev/null || continue
+        # what it made may be removed once it is gone
+        for _ in $(seq 50); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
     done
-    sleep 0.3
     for ns in client server; do ip netns del "$p.$ns" 2>/dev/null || true; done
     ip link del "$p-br" 2>/dev/null || true
+    # the datapath's own, which stays for a next start; nobody else's
+    pgrep -x ovs-vswitchd > /dev/null || ip link del ovs-netdev 2>/dev/null || true
     exit 0
 fi
 ovsdb-tool create "$d/conf.db" /usr/share/openvswitch/vswitch.ovsschema
