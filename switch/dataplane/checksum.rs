@@ -55,6 +55,11 @@ pub fn pseudo_header_sum(source: Address, target: Address, protocol: Protocol, l
     address_sum(source) + address_sum(target) + u64::from(protocol.0) + u64::from(length)
 }
 
+/// The same of the two addresses as they stand in a header.
+pub fn pseudo_header_sum_of(addresses: &[u8], protocol: Protocol, length: usize) -> u64 {
+    sum(addresses) + u64::from(protocol.0) + length as u64
+}
+
 /// What to add to the complement of a checksum when words summing to `old` become words summing
 /// to `new`: `~m + m'` of RFC 1624.
 pub const fn delta(old: u64, new: u64) -> u16 {

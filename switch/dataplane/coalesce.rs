@@ -16,9 +16,9 @@ use std::ops::Range;
 
 use kswitch_tables::{PortId, Protocol};
 
-use super::checksum::{fold, of, sum};
+use super::checksum::{fold, pseudo_header_sum_of, sum};
 use super::frame::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
-use super::rewrite::{get_u16, put_u16};
+use super::rewrite::{get_u16, put_u16, seal_ipv4};
 use super::vnet::Vnet;
 use crate::port::{BUFFER_OCTETS, VNET_HEADER};
 
@@ -96,7 +96,8 @@ impl<'b> Datagram<'b> {
     /// The sum of the pseudo-header of a datagram of so many octets between these ends.
     fn pseudo_sum(&self, octets: usize) -> u64 {
         let addresses = self.flow().start..self.transport;
-        sum(self.buffer.get(addresses).unwrap_or(&[])) + u64::from(Protocol::UDP.0) + octets as u64
+        let addresses = self.buffer.get(addresses).unwrap_or(&[]);
+        pseudo_header_sum_of(addresses, Protocol::UDP, octets)
     }
 
     /// Octets that say which flow it is of: addresses and ports.
@@ -212,27 +213,26 @@ impl Run {
 /// Writes lengths, checksums and virtio header of a frame of many datagrams of `each` octets.
 #[expect(clippy::cast_possible_truncation, reason = "no frame is longer than 65,535 octets")]
 fn seal(room: &mut [u8], transport: usize, each: usize) {
-    const NEEDS_CSUM: u8 = 1;
     let covered = room.len() - transport;
     let pseudo = fold(Datagram { buffer: room, transport }.pseudo_sum(covered));
     put_u16(room, transport + 4, covered as u16);
     put_u16(room, transport + usize::from(CHECKSUM_OFFSET), pseudo);
     if transport == IP + 20 {
         put_u16(room, IP + 2, (room.len() - IP) as u16);
-        put_u16(room, IP + 10, 0);
-        let checksum = of(room.get(IP..transport).unwrap_or(&[]));
-        put_u16(room, IP + 10, checksum);
+        seal_ipv4(room.get_mut(IP..transport).unwrap_or(&mut []));
     } else {
         put_u16(room, IP + 4, covered as u16);
     }
     let start = transport - VNET_HEADER;
-    let fields = [(start + UDP_HEADER) as u16, each as u16, start as u16, CHECKSUM_OFFSET];
-    if let Some((header, _)) = room.split_first_chunk_mut::<VNET_HEADER>() {
-        let (kind, rest) = header.split_at_mut(2);
-        kind.copy_from_slice(&[NEEDS_CSUM, Vnet::GSO_UDP_L4]);
-        for (to, field) in rest.as_chunks_mut::<2>().0.iter_mut().zip(fields) {
-            *to = field.to_le_bytes();
-        }
+    let vnet = Vnet {
+        needs_checksum: true,
+        gso_type: Vnet::GSO_UDP_L4,
+        gso_size: each as u16,
+        checksum_start: start as u16,
+        checksum_offset: CHECKSUM_OFFSET,
+    };
+    if let Some(header) = room.first_chunk_mut() {
+        vnet.write(header, (start + UDP_HEADER) as u16);
     }
 }
 

@@ -6,7 +6,7 @@ use kswitch_tables::PortId;
 
 use super::frame::ETHERNET_HEADER;
 use super::pipeline::Output;
-use super::rewrite::{get_u16, put_u16};
+use super::rewrite::{get_u16, put_u16, seal_ipv4};
 use super::{Frame, Packet, Vnet, checksum};
 use crate::port::{BUFFER_OCTETS, VNET_HEADER};
 
@@ -79,9 +79,7 @@ impl Cutter {
         *ip.first_mut()? = 0x40 | u8::try_from(header.len() / 4).ok()?;
         put_u16(ip, 2, u16::try_from(header.len() + piece.len()).ok()?);
         put_u16(ip, 6, word);
-        put_u16(ip, 10, 0);
-        let sum = checksum::of(ip);
-        put_u16(ip, 10, sum);
+        seal_ipv4(ip);
         self.0.get(..VNET_HEADER + ethernet.len() + header.len() + piece.len())
     }
 }

@@ -130,8 +130,7 @@ impl Outbox {
         port: PortId,
         buffer: &[u8],
     ) {
-        let octets = buffer.len().saturating_sub(VNET_HEADER);
-        self.hand_over(view, counters, (port, buffer), Tally { frames: 1, octets });
+        self.hand_over(view, counters, (port, buffer), Tally::of(buffer));
     }
 
     /// As [`Self::deliver`], a frame that is to be counted as this.
@@ -264,9 +263,7 @@ impl Outbox {
                 || sender.send_by(worker, frame),
                 |result| Sent::from_result(*result, frame),
             );
-            let octets = frame.len().saturating_sub(VNET_HEADER);
-            let tally = Tally { frames: 1, octets };
-            self.settle(sender, counters, *port, (frame, *copied, tally), sent);
+            self.settle(sender, counters, *port, (frame, *copied, Tally::of(frame)), sent);
         }
         waiting.clear();
         self.waiting = waiting;
@@ -312,6 +309,13 @@ struct Tally {
     frames: u64,
     /// Octets that they had, virtio headers left out.
     octets: usize,
+}
+
+impl Tally {
+    /// That of a frame by itself, virtio header first.
+    const fn of(buffer: &[u8]) -> Self {
+        Self { frames: 1, octets: buffer.len().saturating_sub(VNET_HEADER) }
+    }
 }
 
 /// Counts what was sent, or was not.
@@ -438,20 +442,20 @@ impl Output for Egress<'_> {
 
     #[inline]
     fn send(&mut self, port: PortId, buffer: &[u8]) {
-        // what waits goes later than what is joined, and must not be overtaken by it
-        if self.outbox.joins()
-            && !self.is_watched
-            && self.view.sender(port).is_some_and(Sender::takes_offloads)
-            && self.outbox.join(self.view, self.counters, port, buffer)
-        {
-            return;
-        }
-        if let Some(sender) = self.view.sender(port)
-            && let Some(frame) = self.waits(sender, buffer)
-        {
-            let copied = self.number;
-            self.outbox.waiting.push(Waiting { port, frame, copied });
-            return;
+        if let Some(sender) = self.view.sender(port) {
+            // what waits goes later than what is joined, and must not be overtaken by it
+            if self.outbox.joins()
+                && !self.is_watched
+                && sender.takes_offloads()
+                && self.outbox.join(self.view, self.counters, port, buffer)
+            {
+                return;
+            }
+            if let Some(frame) = self.waits(sender, buffer) {
+                let copied = self.number;
+                self.outbox.waiting.push(Waiting { port, frame, copied });
+                return;
+            }
         }
         if self.is_watched
             && let Some(links) = self.view.links.as_deref()

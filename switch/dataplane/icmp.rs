@@ -4,7 +4,7 @@ use kswitch_tables::{Address, MacAddress, Protocol};
 
 use super::checksum::{self, fold, pseudo_header_sum};
 use super::frame::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPV6_HEADER};
-use super::rewrite::{put_u16, set_macs};
+use super::rewrite::{put_u16, seal_ipv4, set_macs};
 use super::{DropReason, Frame, Kind, Packet};
 use crate::port::VNET_HEADER;
 
@@ -128,8 +128,7 @@ impl Message {
                 ip[9] = protocol.0;
                 ip[12..16].copy_from_slice(&envelope.source.low32().to_be_bytes());
                 ip[16..20].copy_from_slice(&envelope.target.low32().to_be_bytes());
-                let sum = checksum::of(ip);
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
+                seal_ipv4(ip);
             }
         } else if let Some(ip) = ip.first_chunk_mut::<40>() {
             ip[0] = 0x60;

@@ -25,6 +25,13 @@ pub fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
     }
 }
 
+/// Writes the checksum of an IPv4 header, which these octets are, options included.
+pub(super) fn seal_ipv4(ip: &mut [u8]) {
+    put_u16(ip, 10, 0);
+    let checksum = super::checksum::of(ip);
+    put_u16(ip, 10, checksum);
+}
+
 /// The word at `at`, big endian.
 pub fn get_u16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))

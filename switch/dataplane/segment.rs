@@ -8,9 +8,9 @@
 
 use kswitch_tables::Protocol;
 
-use super::checksum::{fold, sum};
+use super::checksum::{fold, pseudo_header_sum_of, sum};
 use super::frame::{ETHERNET_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TCP_FIN};
-use super::rewrite::{get_u16, put_u16};
+use super::rewrite::{get_u16, put_u16, seal_ipv4};
 use super::{Frame, Vnet, cut};
 use crate::port::{BUFFER_OCTETS, VNET_HEADER};
 
@@ -160,9 +160,7 @@ fn address(layout: &Layout, head: &mut [u8], octets: usize, place: Place) -> Opt
         let number = u16::try_from(place.number).ok()?;
         let id = get_u16(ip, 4)?.wrapping_add(number);
         put_u16(ip, 4, id);
-        put_u16(ip, 10, 0);
-        let checksum = super::checksum::of(ip);
-        put_u16(ip, 10, checksum);
+        seal_ipv4(ip);
     } else {
         put_u16(ip, 4, u16::try_from(ip_octets - IPV6_HEADER).ok()?);
     }
@@ -193,5 +191,5 @@ fn number(layout: &Layout, head: &mut [u8], octets: usize, place: Place) -> Opti
 fn pseudo_sum(layout: &Layout, bytes: &[u8], covered: usize) -> Option<u64> {
     let addresses = if layout.is_v4 { 12..20 } else { 8..40 };
     let ip = bytes.get(ETHERNET_HEADER..)?;
-    Some(sum(ip.get(addresses)?) + u64::from(layout.protocol.0) + covered as u64)
+    Some(pseudo_header_sum_of(ip.get(addresses)?, layout.protocol, covered))
 }

@@ -40,4 +40,15 @@ impl Vnet {
             checksum_offset: u16::from_le_bytes([header[8], header[9]]),
         }
     }
+
+    /// Writes the header of a frame whose own headers have so many octets.
+    pub(super) fn write(self, header: &mut [u8; VNET_HEADER], headers: u16) {
+        let Self { needs_checksum, gso_type, gso_size, checksum_start, checksum_offset } = self;
+        let [flags, kind, words @ ..] = header;
+        (*flags, *kind) = (if needs_checksum { Self::NEEDS_CSUM } else { 0 }, gso_type);
+        let values = [headers, gso_size, checksum_start, checksum_offset];
+        for (word, value) in words.as_chunks_mut().0.iter_mut().zip(values) {
+            *word = value.to_le_bytes();
+        }
+    }
 }

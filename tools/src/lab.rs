@@ -11,6 +11,7 @@ use kswitch::lab::namespace;
 use tempfile::TempDir;
 
 use crate::beds;
+use crate::link::ip;
 
 /// A running lab; ends when dropped.
 #[derive(Debug)]
@@ -132,13 +133,4 @@ pub fn muted(namespace: &str) -> io::Result<Muted> {
 pub fn lengthen(namespace: &str, interface: &str, frames: u64) -> io::Result<()> {
     let frames = frames.to_string();
     ip(&["-n", namespace, "link", "set", interface, "txqueuelen", &frames]).map(drop)
-}
-
-/// What `ip` prints.
-fn ip(arguments: &[&str]) -> io::Result<String> {
-    let output = Command::new("ip").args(arguments).output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
 }

@@ -21,7 +21,8 @@ pub struct Way {
     pub next: IpAddr,
 }
 
-fn run(arguments: &[&str]) -> io::Result<String> {
+/// What `ip` prints.
+pub(crate) fn ip(arguments: &[&str]) -> io::Result<String> {
     let output = Command::new("ip").args(arguments).output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -48,7 +49,7 @@ fn parse(text: &str, target: IpAddr) -> Option<Way> {
 /// # Errors
 /// If there is none, or no `ip`.
 pub fn way(target: IpAddr) -> io::Result<Way> {
-    let text = run(&["route", "get", &target.to_string()])?;
+    let text = ip(&["route", "get", &target.to_string()])?;
     parse(&text, target).ok_or_else(|| io::Error::other(format!("no way to {target}: {text}")))
 }
 
@@ -63,7 +64,7 @@ pub fn mac_of(way: &Way) -> io::Result<[u8; 6]> {
         let any: SocketAddr = (way.source, 0).into();
         // whatever becomes of it, the kernel asks for the address first
         let _ = UdpSocket::bind(any)?.send_to(&[], (way.next, 9));
-        let text = run(&["neigh", "show", &next, "dev", &way.interface])?;
+        let text = ip(&["neigh", "show", &next, "dev", &way.interface])?;
         if let Some(mac) = after(&text, "lladdr").and_then(mac) {
             return Ok(mac);
         }
@@ -87,7 +88,7 @@ pub fn mac(text: &str) -> Option<[u8; 6]> {
 /// # Errors
 /// If there is no such interface.
 pub fn own_mac(interface: &str) -> io::Result<[u8; 6]> {
-    let text = run(&["link", "show", "dev", interface])?;
+    let text = ip(&["link", "show", "dev", interface])?;
     let found = after(&text, "link/ether").and_then(mac);
     found.ok_or_else(|| io::Error::other(format!("{interface} has no Ethernet address")))
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kswitch::lab::namespace;
 use socket2::SockRef;
 
 use crate::beds::{Bed, FLOOD_PORT};
 use crate::clock;
 use crate::frames::{Shape, Template};
 use crate::histogram::Histogram;
+use crate::lab::inside;
 use crate::link;
 use crate::packet::{Side, Socket};
 use crate::stream::{Load, per_second, send};
@@ -29,11 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_millis(500);
-
-fn inside<T: Send>(netns: &str, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    namespace::enter(netns, work)
-        .map_err(|error| io::Error::other(format!("namespace {netns}: {error}")))?
-}
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, io::Result<T>>) -> io::Result<T> {
     thread.join().map_err(|_| io::Error::other("a thread panicked"))?

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::dataplane::checksum::of;
 use crate::dataplane::segment::Segmenter;
 
 const PORT: PortId = PortId(3);

@@ -11,8 +11,8 @@ use kswitch_tables::{PortId, Tick};
 
 use super::{First, Fragments, Later, key};
 use crate::dataplane::frame::{ETHERNET_HEADER, Fragment};
-use crate::dataplane::rewrite::{get_u16, put_u16};
-use crate::dataplane::{DropReason, Frame, Packet, Parsed, checksum};
+use crate::dataplane::rewrite::{get_u16, put_u16, seal_ipv4};
+use crate::dataplane::{DropReason, Frame, Packet, Parsed};
 use crate::port::VNET_HEADER;
 
 impl Fragments {
@@ -104,9 +104,7 @@ impl Fragments {
         // neither more fragments nor an offset; whether it may be cut stays
         let word = get_u16(ip, 6)? & 0x4000;
         put_u16(ip, 6, word);
-        put_u16(ip, 10, 0);
-        let sum = checksum::of(ip);
-        put_u16(ip, 10, sum);
+        seal_ipv4(ip);
         Some(IP + header + payload)
     }
 }
